@@ -1,0 +1,9 @@
+/* The commands of the program; one source file each. */
+#ifndef CLI_COMMANDS_H
+#define CLI_COMMANDS_H
+
+#include "args.h"
+
+extern const cli_command cli_generate, cli_demo, cli_info, cli_plan, cli_camera;
+
+#endif

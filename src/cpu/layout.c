@@ -1,0 +1,45 @@
+/* Ops that move elements: transposition, embedding rows, and the half-split rotary embedding of the text encoders. */
+#include "cpu/cpu.h"
+
+void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns)
+{
+    (void)b;
+    const float *in = swm_floats(x);
+    float *out = swm_floats(y);
+    enum { TILE = 32 }; /* both sides of a tile stay in the first-level cache */
+#pragma omp parallel for
+    for (int64_t row = 0; row < rows; row += TILE)
+        for (int64_t column = 0; column < columns; column += TILE)
+            for (int64_t i = row; i < swm_min(rows, row + TILE); i++)
+                for (int64_t j = column; j < swm_min(columns, column + TILE); j++) out[j * rows + i] = in[i * columns + j];
+}
+
+void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale)
+{
+    (void)b;
+    int64_t width = table.shape[1];
+    for (int64_t n = 0; n < y.shape[0]; n++) {
+        SWM_REQUIRE(ids[n] >= 0 && ids[n] < table.shape[0], "token %d of %lld", ids[n], (long long)table.shape[0]);
+        float *out = swm_floats(y) + n * width;
+        swm_tensor row = swm_rows(table, ids[n], 1);
+        swm_to_f32(out, row.data, row.dtype, (size_t)width);
+        for (int64_t c = 0; c < width; c++) out[c] *= scale;
+    }
+}
+
+void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads)
+{
+    (void)b;
+    int64_t tokens = x.shape[0], half = x.shape[1] / heads / 2;
+#pragma omp parallel for
+    for (int64_t n = 0; n < tokens; n++)
+        for (int64_t h = 0; h < heads; h++) {
+            float *head = swm_floats(x) + n * x.shape[1] + h * 2 * half;
+            const float *table = swm_floats(rotation) + n * half * 2;
+            for (int64_t i = 0; i < half; i++) {
+                float low = head[i], high = head[i + half];
+                head[i] = low * table[2 * i] - high * table[2 * i + 1];
+                head[i + half] = high * table[2 * i] + low * table[2 * i + 1];
+            }
+        }
+}

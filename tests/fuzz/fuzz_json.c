@@ -1,0 +1,15 @@
+/* Fuzz target: strict JSON, and the two model configurations that are read from it. */
+#include "io/config.h"
+#include "io/json.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    cJSON *tree = swm_json_parse("fuzz", data, size, NULL);
+    swm_vae_config vae;
+    swm_gemma_config gemma;
+    swm_vae_config_from_json(&vae, "fuzz", tree, NULL);
+    swm_gemma_config_from_json(&gemma, "fuzz", tree, NULL);
+    cJSON_Delete(tree);
+    return 0;
+}

@@ -1,0 +1,36 @@
+/* Arbitrary bytes as a tokenizer.json; what loads must encode, into ids that exist. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "text/tokenizer.h"
+
+static void encode(const swm_tokenizer *tokenizer, const char *text, size_t length)
+{
+    int32_t *ids;
+    size_t count;
+    swm_error error = {0};
+    if (swm_tokenizer_encode(tokenizer, text, length, &ids, &count, &error) != 0) {
+        if (!swm_failed(&error) || ids != NULL || count != 0) abort();
+        return;
+    }
+    if (count == 0) abort();
+    for (size_t i = 0; i < count; i++)
+        if (swm_tokenizer_piece(tokenizer, ids[i]) == NULL) abort();
+    free(ids);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    if (size == 0 || data[0] != '{') return 0; /* the other target's */
+    swm_error error = {0};
+    swm_tokenizer *tokenizer = swm_tokenizer_from_memory((const char *)data, size, "fuzz", &error);
+    if ((tokenizer == NULL) != swm_failed(&error)) abort();
+    if (tokenizer == NULL) return 0;
+    encode(tokenizer, (const char *)data, size); /* the file as a prompt: full of its own pieces */
+    for (int32_t id = 0; id < 64 && id < swm_tokenizer_vocabulary(tokenizer); id++) {
+        const char *piece = swm_tokenizer_piece(tokenizer, id);
+        if (piece != NULL) encode(tokenizer, piece, strlen(piece));
+    }
+    swm_tokenizer_close(tokenizer);
+    return 0;
+}
