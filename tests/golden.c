@@ -23,10 +23,10 @@ static const golden_kind bf16_reference = {"bf16_reference", is_bf16_reference, 
 
 /* The first that recognises a file has it. */
 static const golden_kind *const kinds[] = {
-    &golden_kind_dit_streaming, &golden_kind_dit_chunk_causal, &golden_kind_dit,      &golden_kind_vae_causal,
-    &golden_kind_vae,           &gemma3,                       &golden_kind_gemma2,   &golden_kind_camera,
-    &golden_kind_sampler,       &golden_kind_rng_cuda,         &golden_kind_pipeline, &golden_kind_toyworld,
-    &refiner,                   &bf16_reference,
+    &golden_kind_dit_streaming, &golden_kind_dit_chunk_causal, &golden_kind_dit,      &golden_kind_vae,
+    &gemma3,                    &golden_kind_gemma2,           &golden_kind_camera,   &golden_kind_sampler,
+    &golden_kind_rng_cuda,      &golden_kind_pipeline,         &golden_kind_toyworld, &refiner,
+    &bf16_reference,
 };
 
 static const golden_kind *kind_of(const golden *g)

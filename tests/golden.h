@@ -67,8 +67,8 @@ typedef struct golden_kind {
 } golden_kind;
 
 extern const golden_kind golden_kind_camera, golden_kind_sampler, golden_kind_rng_cuda, golden_kind_dit,
-    golden_kind_dit_chunk_causal, golden_kind_dit_streaming, golden_kind_vae, golden_kind_vae_causal,
-    golden_kind_gemma2, golden_kind_pipeline, golden_kind_toyworld;
+    golden_kind_dit_chunk_causal, golden_kind_dit_streaming, golden_kind_vae, golden_kind_gemma2, golden_kind_pipeline,
+    golden_kind_toyworld;
 
 /* Zeroed memory that lives as long as the file is in work; NULL with g->error set. */
 void *golden_allocate(golden *g, int64_t count, size_t size);

@@ -259,7 +259,8 @@ static void depthwise_glu_matches_a_naive_loop(void **state)
             for (int64_t c = 0; c < half; c++) {
                 double sum[2] = {(double)bias[c], (double)bias[c + half]};
                 for (int64_t k = 0; k < 18; k++) {
-                    int64_t h = p / width % height + k / 3 % 3 - 1, w = p % width + k % 3 - 1, channel = c + k / 9 * half;
+                    int64_t h = p / width % height + k / 3 % 3 - 1, w = p % width + k % 3 - 1,
+                            channel = c + k / 9 * half;
                     if (h < 0 || h >= height || w < 0 || w >= width) continue;
                     int64_t at = p / width / height * height * width + h * width + w;
                     sum[k / 9] += (double)weight[channel * 9 + k % 9] * (double)swm_floats(x)[at * channels + channel];
@@ -290,7 +291,8 @@ static void up_and_down_samplers_follow_the_index_maps(void **state)
         for (int64_t n = 0; n < swm_count(out); n++) {
             int64_t k = n % 12, w = n / 12 % 10, h = n / 120 % 4, t = n / 480, u = t + drop;
             int64_t cell = 4 * (u % 2) + 2 * (h % 2) + w % 2;
-            float expected = at4(y, u / 2, h / 2, w / 2, 8 * k + cell) + at4(x, u / 2, h / 2, w / 2, 8 * (k % 3) + cell);
+            float expected =
+                at4(y, u / 2, h / 2, w / 2, 8 * k + cell) + at4(x, u / 2, h / 2, w / 2, 8 * (k % 3) + cell);
             check_near(at4(out, t, h, w, k), (double)expected);
         }
     }
@@ -337,8 +339,7 @@ static void patches_blends_and_boxes_follow_the_index_maps(void **state)
             int64_t i[4] = {n / 168, n / 28 % 6, n / 4 % 7, n % 4}, j[4] = {i[0], i[1], i[2], i[3]};
             j[axis] += longer[axis] - 4;
             double share = (double)i[axis] / 4, expected = (double)at4(same, i[0], i[1], i[2], i[3]);
-            if (i[axis] < 4)
-                expected = (double)at4(before, j[0], j[1], j[2], j[3]) * (1 - share) + expected * share;
+            if (i[axis] < 4) expected = (double)at4(before, j[0], j[1], j[2], j[3]) * (1 - share) + expected * share;
             check_near(swm_floats(tile)[n], expected);
         }
     }
@@ -360,7 +361,8 @@ static void pixels_are_clamped_and_rounded(void **state)
 {
     (void)state;
     static const float values[] = {-1.5f, -1.0f, 0.0f, 0.6f / 127.5f, 0.4f / 127.5f, 1.0f, 7.0f, NAN};
-    static const uint8_t nearest[] = {0, 0, 128, 128, 128, 255, 255, 0}, truncated[] = {0, 0, 127, 128, 127, 255, 255, 0};
+    static const uint8_t nearest[] = {0, 0, 128, 128, 128, 255, 255, 0},
+                         truncated[] = {0, 0, 127, 128, 127, 255, 255, 0};
     swm_backend *b = open_cpu(1, 1 << 16);
     swm_tensor x = SWM_UPLOAD(b, SWM_F32, values, 8);
     assert_memory_equal(swm_pixels(b, x, false).data, nearest, 8);
@@ -536,7 +538,7 @@ static void plan_and_run(const fixture *f, job run, void *user)
     size_t peak = plan->scratch.peak;
     swm_work work = plan->work;
     close_backend(plan);
-    swm_backend *b = open_cpu(2, peak);
+    swm_backend *b = open_cpu(1, peak); /* threads are the business of the tests of kernels */
     run(f, b, user);
     assert_int_equal(b->scratch.peak, peak);
     assert_true(b->work.flops == work.flops && b->work.operations == work.operations);
@@ -629,7 +631,8 @@ static void run_stream(const fixture *f, swm_backend *b, void *user)
         int64_t first = 0;
         for (const int64_t *n = counts; *n > 0; first += *n++) {
             swm_mark mark = swm_mark_of(b);
-            swm_tensor z = SWM_UPLOAD(b, SWM_F32, values + first * height * width * channels, *n, height, width, channels);
+            swm_tensor z =
+                SWM_UPLOAD(b, SWM_F32, values + first * height * width * channels, *n, height, width, channels);
             swm_tensor frames = swm_vae_decode_next(b, f->vae, state, z);
             assert_int_equal(frames.shape[0], first == 0 ? 8 * *n - 7 : 8 * *n);
             keep_frames(&shown, b, state->frames - frames.shape[0], frames);
@@ -663,7 +666,7 @@ static void a_lone_frame_is_encoded_like_the_first_of_a_video(void **state)
     (void)state;
     fixture f;
     open_golden(&f, "tests/golden/vae.safetensors");
-    swm_backend *b = open_cpu(2, 64 << 20);
+    swm_backend *b = open_cpu(1, 64 << 20);
     swm_tensor video = golden_input(&f, b, "in.video");
     swm_tensor all = swm_vae_encode(b, f.vae, video, NULL);
     swm_tensor first = swm_vae_encode(b, f.vae, swm_rows(video, 0, 1), NULL);
@@ -826,7 +829,7 @@ static void encoded_tiles_are_blended(void **state)
     (void)state;
     fixture f;
     open_golden(&f, "tests/golden/vae.safetensors");
-    swm_backend *b = open_cpu(2, 64 << 20);
+    swm_backend *b = open_cpu(1, 64 << 20);
     swm_tensor picture = RANDOM(b, 1, 1, 64, 160, 3);
     const swm_vae_tiling tiling = {.height = 128, .width = 128, .stride = 64};
     swm_tensor out = swm_vae_encode(b, f.vae, picture, &tiling);
@@ -853,7 +856,7 @@ static void encoded_tiles_fit_together(void **state)
     (void)state;
     fixture f;
     open_pointwise(&f);
-    swm_backend *b = open_cpu(2, 64 << 20);
+    swm_backend *b = open_cpu(1, 64 << 20);
     swm_tensor picture = RANDOM(b, 1, 1, 192, 224, 3);
     const swm_vae_tiling tiling = {.height = 96, .width = 128, .stride = 64};
     swm_tensor whole = swm_vae_encode(b, f.vae, picture, NULL), tiled = swm_vae_encode(b, f.vae, picture, &tiling);
@@ -909,7 +912,8 @@ static void the_released_size_is_planned(void **state)
     shown = 0;
     assert_int_equal(swm_vae_decode(plan, vae, z, &swm_vae_reference_tiling, count_frames, &shown), 0);
     assert_int_equal(shown, 961);
-    printf("%f\n", plan->work.flops*1e-12);
+    /* 3.1 less than with a last tile of one latent, whose only frame is thrown away */
+    assert_true(fabs(plan->work.flops * 1e-12 - 1953.2) < 0.1);
     assert_true(plan->scratch.peak < (size_t)5000 << 20);
     swm_backend_close(plan);
     free(vae);

@@ -14,12 +14,17 @@
 typedef float v8 __attribute__((vector_size(32), aligned(4), may_alias));
 
 enum {
-    BLOCK = 16,          /* output channels in registers: two v8 */
-    GROUP = 6,           /* positions in registers: 12 sums, 2 weights and a broadcast fill 16 vector registers */
+    BLOCK = 16,           /* output channels in registers: two v8 */
+    GROUP = 6,            /* positions in registers: 12 sums, 2 weights and a broadcast fill 16 vector registers */
     CHANNEL_PIECE = 2048, /* input channels of one pass, as many as the work space holds weights of */
-    PACK_PIECE = 16,     /* input channels converted at a time while packing */
-    TAPS = 27
+    PACK_PIECE = 16,      /* input channels converted at a time while packing */
+    TAPS = 27,
+    SMALL_COPY = 1 << 13,
+    SMALL_PRODUCT = 1 << 19
 };
+
+/* A small op is done before a second thread has woken up. `work` counts elements written or multiplications. */
+static int threads_for(const swm_backend *b, int64_t work, int64_t least) { return work < least ? 1 : b->threads; }
 
 /* ---- the padded input ----------------------------------------------------------------------------------------------- */
 
@@ -70,7 +75,8 @@ static void pad_frames(swm_backend *b, swm_tensor padded, int64_t lead, swm_tens
 {
     int64_t frames = x.shape[0], height = x.shape[1], width = x.shape[2], channels = x.shape[3];
     int64_t row = width * channels, padded_row = (width + 2) * channels, rows = frames * (height + 2);
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+    int threads = threads_for(b, rows * padded_row, SMALL_COPY);
+#pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t r = 0; r < rows; r++) {
         int64_t t = r / (height + 2), h = r % (height + 2) - 1;
         float *to = swm_floats(padded) + (lead * (height + 2) + r) * padded_row;
@@ -267,20 +273,24 @@ void swm_cpu_conv(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *
         copy_frames(how->cache, 1, padded, 0, 1);
     }
 
+    int taps = still ? 9 : TAPS;
     int64_t positions = frames * x.shape[1] * x.shape[2], blocks = swm_divide_up(y.shape[3], BLOCK);
     /* Every range packs the weights again, which has to stay small beside its work: a few hundred positions at least. */
     int64_t ranges = swm_min(swm_divide_up(4 * b->threads, blocks), swm_max(1, positions / 256));
-#pragma omp parallel for num_threads(b->threads) schedule(dynamic)
+    int threads = threads_for(b, positions * taps * x.shape[3] * y.shape[3], SMALL_PRODUCT);
+#pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int64_t job = 0; job < blocks * ranges; job++) {
         int64_t range = job % ranges;
-        conv_block(b, y, how, padded, still ? 9 : TAPS, job / ranges * BLOCK, positions * range / ranges,
+        conv_block(b, y, how, padded, taps, job / ranges * BLOCK, positions * range / ranges,
                    positions * (range + 1) / ranges);
     }
 }
 
 /* ---- depthwise convolution and gate ------------------------------------------------------------------------------------ */
 
-enum { COLUMNS = 4 }; /* neighbouring columns share their weights: 4 sums of a vector need 3 weights and 6 inputs a row */
+enum {
+    COLUMNS = 4
+}; /* neighbouring columns share their weights: 4 sums of a vector need 3 weights and 6 inputs a row */
 
 /* sums[w][c] = bias[c] + the 9 taps of column w, for channels 0 .. count-1. input[r][k]: row r of the taps, column k - 1;
  * weights [9][stride]. */
@@ -348,10 +358,11 @@ void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tenso
                            int64_t w)
 {
     int64_t channels = x.shape[1], rows = x.shape[0] / w;
-    int64_t packed = 11 * channels;
+    int64_t packed = 11 * channels; /* floats of pack_depthwise */
     SWM_REQUIRE(packed + COLUMNS * channels <= SWM_CPU_WORKSPACE, "depthwise convolution of %lld channels",
                 (long long)channels);
-#pragma omp parallel num_threads(b->threads)
+    int threads = threads_for(b, 9 * swm_count(x), SMALL_PRODUCT);
+#pragma omp parallel num_threads(threads)
     {
         float *work = swm_cpu_workspace(b);
         pack_depthwise(work, weight, bias);

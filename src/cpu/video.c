@@ -3,11 +3,14 @@
 
 #include <string.h>
 
+/* A small op is done before a second thread has woken up. */
+static int threads_for(const swm_backend *b, swm_tensor result) { return swm_count(result) < 1 << 13 ? 1 : b->threads; }
+
 void swm_cpu_upsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first)
 {
     int64_t height = y.shape[1], width = y.shape[2], channels = out.shape[3], repeat = x.shape[3] / 8;
     int64_t rows = y.shape[0] * height;
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(b, out)) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t w = 0; w < width; w++) {
             const float *learned = swm_floats(y) + (row * width + w) * 8 * channels;
@@ -28,7 +31,7 @@ void swm_cpu_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_
     int64_t height = out.shape[1], width = out.shape[2], rows = out.shape[0] * height;
     int64_t cells = (int64_t)stride[0] * stride[1] * stride[2], learned = y.shape[3], kept = x.shape[3];
     int64_t group = kept * cells / out.shape[3];
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(b, out)) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t w = 0; w < width; w++) {
             float *restrict to = swm_floats(out) + (row * width + w) * out.shape[3];
@@ -48,7 +51,7 @@ void swm_cpu_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_
 static void exchange_patches(swm_backend *b, swm_tensor patches, swm_tensor picture, bool to_patches)
 {
     int64_t rows = patches.shape[0] * patches.shape[1], width = patches.shape[2], colours = picture.shape[3];
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(b, patches)) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t w = 0; w < width; w++) {
             float *patch = swm_floats(patches) + (row * width + w) * 16 * colours;
@@ -74,7 +77,7 @@ void swm_cpu_blend(swm_backend *b, swm_tensor tile, swm_tensor before, int axis,
     int64_t outer = 1, inner = 1, length = tile.shape[axis], old = before.shape[axis];
     for (int i = 0; i < axis; i++) outer *= tile.shape[i];
     for (int i = axis + 1; i < 4; i++) inner *= tile.shape[i];
-#pragma omp parallel for num_threads(b->threads) schedule(static) collapse(2)
+#pragma omp parallel for num_threads(threads_for(b, tile)) schedule(static) collapse(2)
     for (int64_t o = 0; o < outer; o++)
         for (int64_t k = 0; k < extent; k++) {
             float share = (float)k / (float)extent;
@@ -89,7 +92,7 @@ void swm_cpu_paste(swm_backend *b, swm_tensor to, const int64_t at[4], swm_tenso
 {
     size_t size = swm_dtype_size(x.dtype), run = (size_t)box[3] * size;
     int64_t rows = box[0] * box[1];
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(b, x)) schedule(static)
     for (int64_t row = 0; row < rows; row++)
         for (int64_t w = 0; w < box[2]; w++) {
             int64_t t = row / box[1], h = row % box[1];
@@ -106,7 +109,7 @@ void swm_cpu_pixels(swm_backend *b, swm_tensor y, swm_tensor x, bool truncate)
     uint8_t *restrict to = y.data;
     const float *restrict from = swm_floats(x);
     float half = truncate ? 0.0f : 0.5f;
-#pragma omp parallel for num_threads(b->threads) schedule(static)
+#pragma omp parallel for num_threads(threads_for(b, x)) schedule(static)
     for (int64_t i = 0; i < count; i++) {
         float value = 127.5f * from[i] + 127.5f;
         value = value > 0.0f ? value : 0.0f; /* NaN becomes black */

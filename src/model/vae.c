@@ -81,8 +81,7 @@ static int visit_decoder(const visitor *v, swm_vae *vae)
     const swm_vae_config *config = &vae->config;
     int64_t width = config->decoder_channels[0];
     int result = visit_conv(v, &vae->decoder_in, width, config->latent_channels, "decoder.conv_in");
-    if (result == 0)
-        result = visit_stage(v, &vae->decoder[0], config->decoder_layers[0], width, "decoder.mid_block");
+    if (result == 0) result = visit_stage(v, &vae->decoder[0], config->decoder_layers[0], width, "decoder.mid_block");
     for (int i = 0; result == 0 && i < config->decoder_blocks; i++) {
         swm_vae_stage *stage = &vae->decoder[i + 1];
         result = visit_sampler(v, stage, 4 * width, width, "up", i);
@@ -106,8 +105,9 @@ static int visit_statistics(const visitor *v, swm_vae *vae)
     swm_to_f32(vae->deviation, deviation.data, deviation.dtype, (size_t)channels);
     for (int64_t i = 0; i < channels; i++)
         if (!isfinite(vae->mean[i]) || !isfinite(vae->deviation[i]) || vae->deviation[i] <= 0.0f)
-            return swm_fail(v->error, "%s: latents_mean and latents_std hold %g and %g at %lld, expected finite "
-                                      "numbers, the second above 0",
+            return swm_fail(v->error,
+                            "%s: latents_mean and latents_std hold %g and %g at %lld, expected finite "
+                            "numbers, the second above 0",
                             swm_weights_path(v->source), (double)vae->mean[i], (double)vae->deviation[i], (long long)i);
     return 0;
 }
@@ -287,8 +287,7 @@ static int64_t run_tile_row(swm_backend *b, const swm_vae *vae, swm_tensor x, co
     swm_mark tile_mark = swm_mark_of(b);
     for (int64_t j = 0; j < columns; j++) {
         extent across = tile_extent(j, columns, width, how->width, how->stride);
-        swm_tensor part =
-            SWM_TAKE(b, b->compute, x.shape[0], rows.size * how->in, across.size * how->in, x.shape[3]);
+        swm_tensor part = SWM_TAKE(b, b->compute, x.shape[0], rows.size * how->in, across.size * how->in, x.shape[3]);
         int64_t from[4] = {0, rows.start * how->in, across.start * how->in, 0};
         swm_paste(b, part, zero, x, from, part.shape);
         swm_tensor tile = how->network(b, vae, part), slot = swm_rows(above, j, 1);
@@ -312,8 +311,7 @@ swm_tensor swm_vae_run_tiles(swm_backend *b, const swm_vae *vae, swm_tensor x, c
     SWM_REQUIRE(how->stride > 0 && how->stride <= how->height && how->stride <= how->width,
                 "tiles of %lld x %lld latents every %lld", (long long)how->height, (long long)how->width,
                 (long long)how->stride);
-    swm_tensor out =
-        SWM_TAKE(b, b->compute, how->out_frames, height * how->out, width * how->out, how->out_channels);
+    swm_tensor out = SWM_TAKE(b, b->compute, how->out_frames, height * how->out, width * how->out, how->out_channels);
     swm_mark mark = swm_mark_of(b);
     int64_t rows = count_tiles(height, how->stride), columns = count_tiles(width, how->stride);
     int64_t overlap = (how->height - how->stride) * how->out, widest = swm_max(how->width, how->stride + 1) * how->out;

@@ -80,7 +80,7 @@ int swm_vae_decode(swm_backend *b, const swm_vae *vae, swm_tensor latent, const 
 
 /* What a causal decoder remembers between calls: the last two padded input frames of every convolution. */
 typedef struct swm_vae_state {
-    int64_t frames; /* handed out so far; 0: the next call starts a video */
+    int64_t frames;                           /* handed out so far; 0: the next call starts a video */
     swm_tensor caches[SWM_VAE_DECODER_CONVS]; /* in order of execution, (2,H+2,W+2,I) */
 } swm_vae_state;
 

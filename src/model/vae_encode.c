@@ -40,8 +40,8 @@ static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor vid
     int64_t latents = (video.shape[0] + 7) / 8, height = video.shape[1] / 32, width = video.shape[2] / 32;
     swm_tensor mean = SWM_TAKE(b, b->compute, latents, height, width, config->latent_channels);
     swm_mark mark = swm_mark_of(b);
-    swm_tensor x = swm_patchify(b, video);                                             /* F, 8h, 8w, 48 */
-    x = swm_vae_single(&run, x, &vae->encoder_in, (swm_vae_conv_options){0});          /* F, 8h, 8w, C */
+    swm_tensor x = swm_patchify(b, video);                                    /* F, 8h, 8w, 48 */
+    x = swm_vae_single(&run, x, &vae->encoder_in, (swm_vae_conv_options){0}); /* F, 8h, 8w, C */
     swm_mark top = mark;
     swm_trace(b, x, "encoder.conv_in");
     for (int i = 0; i < config->encoder_blocks; i++) {
@@ -49,7 +49,7 @@ static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor vid
         x = down_sample(&run, top, x, &vae->encoder[i], config->encoder_stride[i]);
         swm_trace(b, x, "encoder.down_blocks.%d", i);
     }
-    int mid = config->encoder_blocks;                                                  /* T, h, w, width */
+    int mid = config->encoder_blocks; /* T, h, w, width */
     swm_vae_resnets(&run, x, &vae->encoder[mid], config->encoder_layers[mid]);
     swm_trace(b, x, "encoder.mid_block");
     x = swm_vae_single(&run, x, &vae->encoder_out, (swm_vae_conv_options){.norm_silu = true}); /* T, h, w, C+1 */

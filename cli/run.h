@@ -1,0 +1,29 @@
+/* One generation as the commands generate and demo run it: progress, notes, Ctrl-C, and the report of the result. */
+#ifndef CLI_RUN_H
+#define CLI_RUN_H
+
+#include "console.h"
+#include "sanawm.h"
+
+/* The directory of the toy world that comes with the program: in the source tree that the program was built in, or
+ * among the installed data. Fresh memory; NULL with a message that says how to name another. */
+char *cli_builtin_model(swm_error *error);
+
+typedef struct cli_run {
+    const char *model_name; /* for messages */
+    swm_request request;
+    swm_output_options output;
+    bool quiet, no_preview;
+    double seconds; /* out: how long it took */
+} cli_run;
+
+/* Where no path was chosen: a name that fits the codec. Also settles the codec from the path's ending where it was not
+ * chosen, and refuses a path that does not fit it. */
+int cli_choose_output(swm_output_options *output, swm_error *error);
+/* Fresh memory: where the sidecar of a video lies. */
+char *cli_sidecar_path(const char *video, swm_error *error);
+
+/* Returns an exit status; failures have been told. */
+int cli_generate_run(const swm_model *model, cli_run *run);
+
+#endif
