@@ -35,7 +35,7 @@ package_libs = $(shell $(PKG_CONFIG) --libs $(PACKAGES))
 WARNINGS := -Wall -Wextra -Wshadow -Wconversion
 CFLAGS ?= -O3 -g
 FLAGS = -std=c11 -D_GNU_SOURCE -fopenmp -fPIC -fvisibility=hidden -MMD -MP -march=$(ARCH) $(WARNINGS) $(CFLAGS) \
-        $(SANITIZERS) -Iinclude -Isrc -DSWM_VERSION='"$(VERSION)"'
+        $(SANITIZERS) -Iinclude -Isrc -DSWM_VERSION='"$(VERSION)"' -DSWM_DATADIR='"$(PREFIX)/share/sanawm"'
 LIBS = $(package_libs) -lm -lpthread
 
 SOURCES := $(wildcard src/*.c src/*/*.c)
@@ -51,13 +51,13 @@ LIBRARY := $(BUILD)/libsanawm.a
 SHARED := $(BUILD)/libsanawm.so.0
 PROGRAM := $(BUILD)/sanawm
 
-.PHONY: all help deps test golden demo examples install uninstall clean format format-check fuzz valgrind bench-cpu
+.PHONY: all help deps test golden demo install uninstall clean format format-check fuzz valgrind
 
 all: $(LIBRARY) $(SHARED) $(PROGRAM)
 
 help:
 	@echo 'make demo      install what is missing, build, and write demo.mp4 from the toy world'
-	@echo 'make test      build and run the tests'
+	@echo 'make test      build and run the tests [ONLY="group ..."]'
 	@echo 'make           build the library and build/sanawm'
 	@echo 'make golden GOLDEN=DIR [DEVICE=cpu] [DTYPE=f32]   compare every golden file in DIR'
 	@echo 'make fuzz [SECONDS=60]   run every fuzz target (clang)'
@@ -86,20 +86,113 @@ $(SHARED): $(OBJECTS)
 $(PROGRAM): $(CLI_OBJECTS) $(LIBRARY)
 	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) -o $@
 
-$(BUILD)/run-tests: $(TEST_OBJECTS) $(LIBRARY)
-	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) $(shell $(PKG_CONFIG) --libs cmocka) -o $@
+# tests/run.c and tests/golden_main.c are the two programs; everything else in tests/ serves both.
+TEST_PARTS := $(filter-out $(BUILD)/tests/run.o $(BUILD)/tests/golden_main.o,$(TEST_OBJECTS))
+GOLDEN_PARTS := $(BUILD)/tests/tolerance.o $(filter $(BUILD)/tests/golden%,$(TEST_PARTS))
+# Fuzz targets all define the same function; for the tests each gets the name of its file.
+FUZZ_OBJECTS := $(FUZZERS:%.c=$(BUILD)/%.o)
 
-$(BUILD)/golden: $(BUILD)/tests/golden/main.o $(filter-out $(BUILD)/tests/run.o,$(TEST_OBJECTS)) $(LIBRARY)
-	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) $(shell $(PKG_CONFIG) --libs cmocka) -o $@
+$(BUILD)/tests/fuzz/%.o: tests/fuzz/%.c
+	@mkdir -p $(@D)
+	$(CC) $(FLAGS) -ffp-contract=off $(package_cflags) -DLLVMFuzzerTestOneInput=$(*F) -c $< -o $@
+
+# The wrapped function tells the runner how many tests a group has.
+$(BUILD)/tests/fuzz/targets.c: $(FUZZERS)
+	@mkdir -p $(@D)
+	@{ echo '#include <stddef.h>'; echo '#include <stdint.h>'; \
+	   echo 'typedef struct { const char *name; int (*run)(const uint8_t *data, size_t size); } named_target;'; \
+	   for name in $(FUZZERS:tests/fuzz/%.c=%); do echo "int $$name(const uint8_t *data, size_t size);"; done; \
+	   echo 'extern const named_target swm_fuzz_targets[]; extern const int swm_fuzz_target_count;'; \
+	   echo 'const named_target swm_fuzz_targets[] = {'; \
+	   for name in $(FUZZERS:tests/fuzz/%.c=%); do echo "    {\"$$name\", $$name},"; done; echo '};'; \
+	   echo 'const int swm_fuzz_target_count = sizeof swm_fuzz_targets / sizeof *swm_fuzz_targets;'; } > $@
+
+$(BUILD)/tests/fuzz/targets.o: $(BUILD)/tests/fuzz/targets.c
+	$(CC) $(FLAGS) -c $< -o $@
+
+$(BUILD)/run-tests: $(BUILD)/tests/run.o $(TEST_PARTS) $(FUZZ_OBJECTS) $(BUILD)/tests/fuzz/targets.o $(LIBRARY)
+	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) $(shell $(PKG_CONFIG) --libs cmocka) \
+	    -Wl,--wrap=_cmocka_run_group_tests -o $@
+
+$(BUILD)/golden: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
+	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) -o $@
+
+# The example is built against the shared library, as a user would build it.
+$(BUILD)/example: examples/generate.c $(SHARED)
+	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) $(SANITIZERS) -Iinclude $< -L$(BUILD) -lsanawm -Wl,-rpath,'$$ORIGIN' -o $@
 
 deps:
-	@tools/install-packages $(PACKAGES) cmocka
+	@tools/install-packages build $(PACKAGES) cmocka
 
 test: deps
-	@$(MAKE) --no-print-directory all $(BUILD)/run-tests
-	$(BUILD)/run-tests $(GROUPS)
+	@$(MAKE) --no-print-directory all $(BUILD)/run-tests $(BUILD)/example
+	$(BUILD)/run-tests $(ONLY)
+
+# GOLDEN=DIR: every golden file in a directory. DEVICE=cpu, DTYPE=f32.
+GOLDEN ?= tests/golden
+DEVICE ?= cpu
+DTYPE ?= f32
+golden: deps
+	@$(MAKE) --no-print-directory $(BUILD)/golden
+	$(BUILD)/golden $(GOLDEN) --device $(DEVICE) --dtype $(DTYPE)
+
+# ACTION="w-16,aw-16" and SCENE=0, 1 or 2 make another clip.
+demo: deps
+	@$(MAKE) --no-print-directory $(PROGRAM)
+	$(PROGRAM) demo $(ACTION) $(if $(SCENE),--scene $(SCENE)) --output demo.mp4
+
+valgrind: $(PROGRAM)
+	valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite --suppressions=tests/valgrind.supp \
+	    $(PROGRAM) demo --steps 2 --threads 1 --output $(BUILD)/valgrind.mp4
+
+# Fuzzing needs clang. Parsers only: core, io, text and camera, without the CPU kernels.
+SECONDS ?= 60
+FUZZ_PROGRAMS := $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)
+FUZZ_SOURCES := $(filter-out src/cpu/% src/model/% src/sample/% src/%.c,$(SOURCES)) $(wildcard src/core/*.c src/io/*.c \
+                src/text/*.c src/camera/*.c)
+fuzz: $(FUZZ_PROGRAMS)
+	@for program in $(FUZZ_PROGRAMS); do \
+	    name=$$(basename $$program); mkdir -p build/fuzz/found/$$name tests/fuzz/corpus/$$name; \
+	    echo "== $$name"; \
+	    $$program -max_total_time=$(SECONDS) -verbosity=0 -print_final_stats=1 -artifact_prefix=build/fuzz/found/$$name- \
+	        build/fuzz/found/$$name tests/fuzz/corpus/$$name || exit 1; \
+	done
+
+build/fuzz/%: tests/fuzz/%.c build/fuzz/parsers.a
+	clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Iinclude -Isrc \
+	    $(package_cflags) $^ $(LIBS) -o $@
+
+build/fuzz/parsers.a: $(sort $(FUZZ_SOURCES))
+	@mkdir -p build/fuzz/objects
+	cd build/fuzz/objects && clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer-no-link,address,undefined \
+	    -fno-sanitize-recover=all -I../../../include -I../../../src $(package_cflags) -c $(addprefix ../../../,$^)
+	rm -f $@ && ar rcs $@ build/fuzz/objects/*.o
+
+FORMATTED := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] cli/*.[ch] tests/*.[ch] tests/fuzz/*.c examples/*.c bench/*.[ch])
+format:
+	clang-format -i $(FORMATTED)
+format-check:
+	clang-format --dry-run -Werror $(FORMATTED)
+
+# Where an installed program finds the toy world.
+DATADIR := $(PREFIX)/share/sanawm
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(DATADIR)
+	install -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/sanawm
+	install -m 644 include/sanawm.h $(DESTDIR)$(PREFIX)/include/sanawm.h
+	install -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libsanawm.a
+	install -m 755 $(SHARED) $(DESTDIR)$(PREFIX)/lib/$(notdir $(SHARED))
+	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(PREFIX)/lib/libsanawm.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' tools/sanawm.pc.in \
+	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/sanawm.pc
+	cp -r models $(DESTDIR)$(DATADIR)/
+
+uninstall:
+	rm -rf $(DESTDIR)$(PREFIX)/bin/sanawm $(DESTDIR)$(PREFIX)/include/sanawm.h $(DESTDIR)$(PREFIX)/lib/libsanawm.* \
+	    $(DESTDIR)$(PREFIX)/lib/pkgconfig/sanawm.pc $(DESTDIR)$(DATADIR)
 
 clean:
 	rm -rf build
 
--include $(OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d)
+-include $(OBJECTS:.o=.d) $(CLI_OBJECTS:.o=.d) $(TEST_OBJECTS:.o=.d) $(FUZZ_OBJECTS:.o=.d)

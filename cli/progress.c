@@ -8,7 +8,7 @@
 
 #include "console.h"
 
-enum { LINE_LIMIT = 160, BAR = 24 };
+enum { LINE_LIMIT = 256, BAR = 24 };
 
 static int terminal_columns(void)
 {
@@ -32,12 +32,12 @@ static void draw_line(const swm_progress *now)
     for (int i = 0; i < BAR; i++) bar[i] = i < filled ? '#' : '.';
     bar[BAR] = '\0';
     if (now->remaining >= 0) snprintf(left, sizeof left, ", %s left", cli_duration(now->remaining).text);
-    const char *elapsed = cli_duration(now->seconds).text;
+    const cli_text elapsed = cli_duration(now->seconds);
     char counts[48] = "";
     if (counted) snprintf(counts, sizeof counts, "%d/%d %3d%%  ", step, now->steps, (int)((int64_t)step * 100 / now->steps));
     const int columns = terminal_columns();
-    snprintf(line, sizeof line, "%-8.16s [%s] %s%s%s", now->stage, bar, counts, elapsed, left);
-    if ((int)strlen(line) >= columns) snprintf(line, sizeof line, "%-8.16s %s%s%s", now->stage, counts, elapsed, left);
+    snprintf(line, sizeof line, "%-8.16s [%s] %s%s%s", now->stage, bar, counts, elapsed.text, left);
+    if ((int)strlen(line) >= columns) snprintf(line, sizeof line, "%-8.16s %s%s%s", now->stage, counts, elapsed.text, left);
     fprintf(stderr, "\r\033[K%.*s", columns > 1 ? columns - 1 : 0, line);
     fflush(stderr);
 }

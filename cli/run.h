@@ -9,6 +9,10 @@
  * among the installed data. Fresh memory; NULL with a message that says how to name another. */
 char *cli_builtin_model(swm_error *error);
 
+/* --intrinsics takes a file or "fx,fy,cx,cy". True when no such file is there and the text is numbers and commas. */
+bool cli_intrinsics_are_numbers(const char *text);
+int cli_parse_intrinsics(const char *text, float values[4], swm_error *error);
+
 typedef struct cli_run {
     const char *model_name; /* for messages */
     swm_request request;

@@ -146,6 +146,7 @@ typedef struct denoiser {
     bool guided;
     swm_dit_caption conditional, negative;
     swm_dit_view view;
+    swm_work one_half; /* the backend's count when the view and one caption were ready */
 } denoiser;
 
 static void prepare_denoiser(denoiser *d)
@@ -153,14 +154,15 @@ static void prepare_denoiser(denoiser *d)
     const swm_job *job = d->clip->job;
     const swm_dit *dit = job->checkpoint->dit;
     int64_t tokens = job->checkpoint->config.model_max_length;
-    swm_dit_caption_prepare(d->b, dit, &d->conditional, tokens, job->conditional.states, job->conditional.mask);
-    if (d->guided)
-        swm_dit_caption_prepare(d->b, dit, &d->negative, tokens, job->negative.states, job->negative.mask);
     swm_dit_cameras cameras = {
         .frames = job->latent.frames, .height = job->latent.height, .width = job->latent.width,
         .conditions = job->conditions, .plucker = job->plucker,
     };
     swm_dit_view_prepare(d->b, dit, &d->view, &cameras);
+    swm_dit_caption_prepare(d->b, dit, &d->conditional, tokens, job->conditional.states, job->conditional.mask);
+    d->one_half = d->b->work;
+    if (d->guided)
+        swm_dit_caption_prepare(d->b, dit, &d->negative, tokens, job->negative.states, job->negative.mask);
 }
 
 /* The view of the first `frames` frames: tokens are frame-major, so that it is a prefix of every tensor. */
@@ -382,9 +384,11 @@ static int plan_stage(clip *c, swm_stage stage, swm_backend *b, int64_t prompt_t
         plan->weights = weight_bytes(checkpoint->dit_weights, "");
         prepare_denoiser(&d);
         plan->setup = work_since(b, start);
+        plan->forward_flops = d.one_half.flops - start.flops;
         start = b->work;
         run_model(&d, &d.conditional, NULL, job->latent.frames, NULL, job->sampling.chunks, NULL);
         plan->pass = work_since(b, start);
+        plan->forward_flops += plan->pass.flops;
         plan->passes = swm_sampling_passes(&job->sampling) * (d.guided ? 2 : 1);
         swm_release(b, mark);
     } else {

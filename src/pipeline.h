@@ -49,6 +49,7 @@ typedef struct swm_stage_plan {
     size_t weights;     /* bytes of the weights that it uses */
     swm_work setup, pass;
     int64_t passes;     /* 0: the stage has nothing to run */
+    double forward_flops; /* of one pass that keeps nothing from before it, as publications count */
 } swm_stage_plan;
 
 /* Of a shape alone: no pictures, no poses. prompt_tokens: valid tokens of the longer prompt. */

@@ -119,7 +119,7 @@ static int for_each(golden *g, const char *prefix, const char *suffix, int (*com
         const char *name;
         swm_safetensors_at(g->tensors, i, &name);
         size_t length = strlen(name), tail = strlen(suffix);
-        char stem[64];
+        char stem[48];
         if (strncmp(name, prefix, strlen(prefix)) != 0 || length < tail || strcmp(name + length - tail, suffix) != 0 ||
             length - tail >= sizeof stem)
             continue;

@@ -805,6 +805,12 @@ static void temporal_tiles_fit_together(void **state)
     close_fixture(&f);
 }
 
+static bool interrupt(void *user)
+{
+    (void)user;
+    return true;
+}
+
 static void a_callback_can_stop_the_decoding(void **state)
 {
     (void)state;
@@ -819,6 +825,15 @@ static void a_callback_can_stop_the_decoding(void **state)
     assert_int_equal(shown.spans, 2);
     assert_int_equal(b->scratch.used, used);
     free(shown.values);
+
+    shown = (film){0};
+    b->interrupted = interrupt; /* a failed backend shows nothing */
+    assert_int_equal(swm_vae_decode(b, f.vae, z, &tiling, keep_frames, &shown), -1);
+    assert_int_equal(swm_vae_decode(b, f.vae, z, NULL, keep_frames, &shown), -1);
+    assert_int_equal(shown.spans, 0);
+    assert_int_equal(b->scratch.used, used);
+    swm_error error = {0};
+    assert_int_equal(swm_backend_check(b, &error), -1);
     close_backend(b);
     close_fixture(&f);
 }

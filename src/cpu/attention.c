@@ -56,7 +56,7 @@ void swm_cpu_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, sw
     int64_t tiles = swm_divide_up(queries, QUERY_TILE);
     int q_stride = (int)q.shape[1], k_stride = (int)k.shape[1];
     SWM_REQUIRE(QUERY_TILE * (KEY_TILE + size + 2) <= SWM_CPU_WORKSPACE, "heads of %lld", (long long)size);
-#pragma omp parallel for schedule(dynamic) collapse(2)
+#pragma omp parallel for num_threads(b->threads) schedule(dynamic) collapse(2)
     for (int64_t head = 0; head < how->heads; head++)
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t first = tile * QUERY_TILE, count = swm_min(QUERY_TILE, queries - first);

@@ -8,6 +8,10 @@
 
 #include "core/backend.h"
 
+/* Elementwise ops on fewer values stay on the calling thread: waking the others would take longer than the work, and
+ * much longer on a machine whose cores are busy with something else. */
+enum { SWM_CPU_WORTH_SHARING = 1 << 18 };
+
 /* Work space of the calling OpenMP thread, SWM_CPU_WORKSPACE floats, for panels and tiles of one op. */
 enum { SWM_CPU_WORKSPACE = 2 << 20 };
 float *swm_cpu_workspace(swm_backend *b);

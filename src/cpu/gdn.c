@@ -21,7 +21,7 @@ void swm_cpu_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor tap
     const float *taps_values = swm_cpu_vector(b, 0, taps), *in = swm_floats(k);
     float *past = swm_present(tail) ? swm_floats(tail) : NULL;
     memset(y.data, 0, swm_bytes(y));
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (frames * tokens * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t f = 0; f < frames; f++) {
         float *out = swm_floats(y) + f * frame_size;
         int chunk = chunks.count - 1;
@@ -44,9 +44,8 @@ void swm_cpu_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor tap
 
 void swm_cpu_frame_mean(swm_backend *b, swm_tensor y, swm_tensor x)
 {
-    (void)b;
     int64_t frames = y.shape[0], channels = y.shape[1], tokens = x.shape[0] / frames;
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (frames * tokens * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t f = 0; f < frames; f++) {
         float *out = swm_floats(y) + f * channels;
         memset(out, 0, (size_t)channels * sizeof(float));
@@ -277,7 +276,7 @@ void swm_cpu_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const sw
     s.size = s.channels / s.heads;
     SWM_REQUIRE(2 * TOKEN_TILE * s.size <= SWM_CPU_WORKSPACE, "heads of %lld", (long long)s.size);
     int64_t blocks = swm_divide_up(s.size, COLUMN_BLOCK);
-#pragma omp parallel
+#pragma omp parallel num_threads(b->threads)
     {
 #pragma omp for schedule(dynamic) collapse(2)
         for (int64_t frame = 0; frame < s.frames; frame++)

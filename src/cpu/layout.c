@@ -3,11 +3,10 @@
 
 void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns)
 {
-    (void)b;
     const float *in = swm_floats(x);
     float *out = swm_floats(y);
     enum { TILE = 32 }; /* both sides of a tile stay in the first-level cache */
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (rows * columns > SWM_CPU_WORTH_SHARING)
     for (int64_t row = 0; row < rows; row += TILE)
         for (int64_t column = 0; column < columns; column += TILE)
             for (int64_t i = row; i < swm_min(rows, row + TILE); i++)
@@ -29,9 +28,8 @@ void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t
 
 void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads)
 {
-    (void)b;
     int64_t tokens = x.shape[0], half = x.shape[1] / heads / 2;
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (tokens * x.shape[1] > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < tokens; n++)
         for (int64_t h = 0; h < heads; h++) {
             float *head = swm_floats(x) + n * x.shape[1] + h * 2 * half;

@@ -53,7 +53,7 @@ void swm_cpu_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, sw
     const float *bias_values = swm_cpu_vector(b, 0, bias);
     const float *x_values = swm_floats(x);
     float *y_values = swm_floats(y);
-#pragma omp parallel for schedule(dynamic) collapse(2)
+#pragma omp parallel for num_threads(b->threads) schedule(dynamic) collapse(2)
     for (int64_t block = 0; block < blocks; block++)
         for (int64_t panel = 0; panel < panels; panel++) {
             int64_t first_row = block * PIECE_ROWS, row_count = swm_min(PIECE_ROWS, rows - first_row);
@@ -92,7 +92,7 @@ void swm_cpu_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor x, swm_tenso
     const float *x_values = swm_floats(x), *tail_values = swm_present(tail) ? swm_floats(tail) : NULL;
     float *y_values = swm_floats(y);
     memcpy(y_values, x_values, swm_bytes(x));
-#pragma omp parallel for schedule(dynamic)
+#pragma omp parallel for num_threads(b->threads) schedule(dynamic)
     for (int64_t first = 0; first < channels; first += width) {
         temporal_panel p = {tokens, channels, first, swm_min(width, channels - first)};
         int64_t size = p.count * channels;

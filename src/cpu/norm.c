@@ -26,9 +26,8 @@ static const float *frame_row(swm_tensor modulation, int64_t n, int64_t tokens, 
 void swm_cpu_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
                            int scale_row)
 {
-    (void)b;
     int64_t tokens = x.shape[0], channels = x.shape[1];
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (tokens * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < tokens; n++) {
         const float *in = swm_floats(x) + n * channels;
         float *out = swm_floats(y) + n * channels;
@@ -47,9 +46,8 @@ void swm_cpu_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tenso
 
 void swm_cpu_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row)
 {
-    (void)b;
     int64_t tokens = sum.shape[0], channels = sum.shape[1];
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (tokens * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < tokens; n++) {
         float *out = swm_floats(sum) + n * channels;
         const float *in = swm_floats(y) + n * channels, *gate = frame_row(modulation, n, tokens, gate_row);
@@ -69,7 +67,7 @@ void swm_cpu_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor wei
 {
     int64_t channels = swm_last(x), rows = swm_count(x) / channels;
     const float *w = swm_cpu_vector(b, 0, weight);
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (rows * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < rows; n++) {
         const float *in = swm_floats(x) + n * channels;
         float *out = swm_floats(y) + n * channels, inverse = inverse_rms(in, channels, epsilon);
@@ -126,7 +124,7 @@ void swm_cpu_transform_heads(swm_backend *b, swm_tensor y, swm_tensor x, const s
     int64_t tokens = x.shape[0], channels = x.shape[1], size = channels / how->heads;
     const float *w = swm_cpu_vector(b, 0, how->norm);
     float scale = how->scale != 0 ? how->scale : 1.0f;
-#pragma omp parallel for
+#pragma omp parallel for num_threads(b->threads) if (tokens * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < tokens; n++) {
         const float *in = swm_floats(x) + n * channels;
         float *out = swm_floats(y) + n * channels;

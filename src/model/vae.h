@@ -60,7 +60,7 @@ typedef struct swm_vae_tiling {
     bool reference_lag;            /* reproduce the reference's non-causal decoder, which cuts the last frame of later
                                     * tiles where the first is the superfluous one: everything after them is a frame late */
 } swm_vae_tiling;
-/* What the released pipeline uses, less the lag: the tiles a 720p clip fits into 80 GB with. */
+/* What the released pipeline uses, less the lag. */
 extern const swm_vae_tiling swm_vae_reference_tiling;
 
 /* Posterior mean, not normalised, of F = 8k+1 frames; `tiling` may be NULL. (F,H,W,3) -> (T,h,w,C).
@@ -73,7 +73,8 @@ typedef int (*swm_frames_callback)(void *user, swm_backend *b, int64_t first_fra
 
 /* Decode denormalised latents (T,h,w,C) and hand out the 8T-7 frames in order, in spans that are final, so that a video
  * of any length needs the memory of one temporal tile. h and w are at least 2 when the decoder reflects at the border.
- * -1 when the callback stopped it; failures of the device are found by swm_backend_check, as everywhere.
+ * -1 when the callback stopped it or the backend has failed, which swm_backend_check tells; frames of a failed backend
+ * are not handed out.
  * Traces decoder.conv_in, decoder.mid_block, decoder.up_blocks.0, ... of every tile. `tiling` may be NULL. */
 int swm_vae_decode(swm_backend *b, const swm_vae *vae, swm_tensor latent, const swm_vae_tiling *tiling,
                    swm_frames_callback emit, void *user);

@@ -1,8 +1,8 @@
 /* The decoder of model/vae.h, and the drivers that run it over tiles of space and time and over streams. */
 #include "model/vae_internal.h"
 
-/* x is the last tensor taken, at `mark`; the result takes its place: twice the size along every axis, half the width,
- * and without the first frame where a video starts. */
+/* Twice the size along every axis, half the width, and without the first frame where a video starts. x and all else since
+ * `mark` is given up; the result lies there. */
 static swm_tensor up_sample(swm_vae_run *run, swm_mark mark, swm_tensor x, const swm_vae_stage *stage)
 {
     bool start = run->state == NULL || run->state->frames == 0;
@@ -15,7 +15,6 @@ static swm_tensor decode_span(swm_backend *b, const swm_vae *vae, swm_tensor lat
 {
     const swm_vae_config *config = &vae->config;
     swm_vae_run run = {.b = b,
-                       .vae = vae,
                        .causal = config->decoder_causal,
                        .reflect = config->decoder_padding == SWM_PAD_REFLECT,
                        .state = state};
@@ -55,6 +54,12 @@ static swm_tensor decode_picture(swm_backend *b, const swm_vae *vae, swm_tensor 
     return swm_vae_run_tiles(b, vae, latent, &how);
 }
 
+/* Frames of a failed backend are never shown. */
+static int show(swm_backend *b, swm_frames_callback emit, void *user, int64_t first_frame, swm_tensor frames)
+{
+    return !swm_failed(&b->error) && emit(user, b, first_frame, frames) == 0 ? 0 : -1;
+}
+
 /* Temporal tiles: each decodes a few latents as if they were a video of their own, whose first frame the tile before has
  * shown already. It is cut off, the overlap with the tile before is mixed, and a stride of frames is final. */
 static int decode_temporal_tiles(swm_backend *b, const swm_vae *vae, swm_tensor latent, const swm_vae_tiling *tiling,
@@ -75,7 +80,7 @@ static int decode_temporal_tiles(swm_backend *b, const swm_vae *vae, swm_tensor 
         int64_t frames = tile.shape[0], common = swm_min(kept, frames);
         swm_blend(b, tile, swm_rows(tail, kept - common, common), 0, common);
         int64_t final = swm_min(frames, 8 * stride + (start == 0 ? 1 : 0));
-        result = emit(user, b, shown, swm_rows(tile, 0, final)) == 0 ? 0 : -1;
+        result = show(b, emit, user, shown, swm_rows(tile, 0, final));
         shown += final;
         kept = swm_min(overlap, frames);
         swm_copy(b, swm_rows(tail, 0, kept), swm_rows(tile, frames - kept, kept));
@@ -105,9 +110,9 @@ int swm_vae_decode(swm_backend *b, const swm_vae *vae, swm_tensor latent, const 
     if (tiling->frames > 0 && latent.shape[0] > tiling->frames / 8)
         return decode_temporal_tiles(b, vae, latent, tiling, emit, user);
     swm_mark mark = swm_mark_of(b);
-    int result = emit(user, b, 0, decode_picture(b, vae, latent, tiling));
+    int result = show(b, emit, user, 0, decode_picture(b, vae, latent, tiling));
     swm_release(b, mark);
-    return result == 0 ? 0 : -1;
+    return result;
 }
 
 /* ---- streaming ---------------------------------------------------------------------------------------------------- */

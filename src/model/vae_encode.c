@@ -10,7 +10,7 @@ static swm_tensor repeat_first(swm_backend *b, swm_tensor x)
     return y;
 }
 
-/* x is the last tensor taken, at `mark`; the result takes its place. */
+/* x and all else since `mark` is given up; the result lies there. */
 static swm_tensor down_sample(swm_vae_run *run, swm_mark mark, swm_tensor x, const swm_vae_stage *stage,
                               swm_vae_stride stride)
 {
@@ -35,18 +35,16 @@ static swm_tensor down_sample(swm_vae_run *run, swm_mark mark, swm_tensor x, con
 static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor video)
 {
     const swm_vae_config *config = &vae->config;
-    swm_vae_run run = {
-        .b = b, .vae = vae, .causal = config->encoder_causal, .reflect = config->encoder_padding == SWM_PAD_REFLECT};
+    swm_vae_run run = {.b = b, .causal = config->encoder_causal, .reflect = config->encoder_padding == SWM_PAD_REFLECT};
     int64_t latents = (video.shape[0] + 7) / 8, height = video.shape[1] / 32, width = video.shape[2] / 32;
     swm_tensor mean = SWM_TAKE(b, b->compute, latents, height, width, config->latent_channels);
     swm_mark mark = swm_mark_of(b);
     swm_tensor x = swm_patchify(b, video);                                    /* F, 8h, 8w, 48 */
     x = swm_vae_single(&run, x, &vae->encoder_in, (swm_vae_conv_options){0}); /* F, 8h, 8w, C */
-    swm_mark top = mark;
     swm_trace(b, x, "encoder.conv_in");
     for (int i = 0; i < config->encoder_blocks; i++) {
         swm_vae_resnets(&run, x, &vae->encoder[i], config->encoder_layers[i]);
-        x = down_sample(&run, top, x, &vae->encoder[i], config->encoder_stride[i]);
+        x = down_sample(&run, mark, x, &vae->encoder[i], config->encoder_stride[i]);
         swm_trace(b, x, "encoder.down_blocks.%d", i);
     }
     int mid = config->encoder_blocks; /* T, h, w, width */

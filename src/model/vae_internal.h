@@ -7,7 +7,6 @@
 /* One run of an encoder or decoder. */
 typedef struct swm_vae_run {
     swm_backend *b;
-    const swm_vae *vae;
     bool causal, reflect;
     swm_vae_state *state; /* NULL: no past */
     int next_cache;

@@ -1,0 +1,181 @@
+/* Implements run.h. */
+#include "run.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "args.h"
+#include "core/file.h"
+#include "progress.h"
+
+#ifndef SWM_DATADIR
+#define SWM_DATADIR "/usr/local/share/sanawm"
+#endif
+
+/* ---- places ------------------------------------------------------------------------------------------------------- */
+
+/* `start` and the two directories above it: build/ and build/sanitize/ are both places of the program. */
+static char *model_above(const char *start, swm_error *error)
+{
+    static const char *const above[] = {"..", "../..", "../../.."};
+    for (int i = 0; i < 3; i++) {
+        char *path = swm_format(error, "%s/%s/models/toyworld", start, above[i]);
+        char *resolved = path != NULL && swm_directory_exists(path) ? realpath(path, NULL) : NULL;
+        free(path);
+        if (resolved != NULL) return resolved;
+    }
+    return NULL;
+}
+
+char *cli_builtin_model(swm_error *error)
+{
+    char program[PATH_MAX];
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length > 0) {
+        program[length] = '\0';
+        char *slash = strrchr(program, '/');
+        if (slash != NULL) *slash = '\0';
+        char *found = model_above(program, error);
+        if (found != NULL) return found;
+    }
+    if (swm_directory_exists(SWM_DATADIR "/models/toyworld"))
+        return swm_copy_string(error, SWM_DATADIR "/models/toyworld");
+    swm_fail(error, "the built-in toy world is neither beside the program nor in %s; pass --model DIR", SWM_DATADIR);
+    return NULL;
+}
+
+static bool ends_in(const char *path, const char *ending)
+{
+    const size_t length = strlen(path), size = strlen(ending);
+    return length > size && strcasecmp(path + length - size, ending) == 0;
+}
+
+/* A name that says another format than the file has confuses every player; a directory has no such name. */
+static int check_ending(const char *path, const char *codec, swm_error *error)
+{
+    static const char *const endings[] = {".mp4", ".m4v", ".mov", ".mkv", ".avi", ".webm", ".gif", ".png"};
+    const char *const allowed = strcmp(codec, "ffv1") == 0 ? ".mkv" : strcmp(codec, "png") == 0 ? "" : ".mp4";
+    for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
+        if (!ends_in(path, endings[i]) || strcmp(endings[i], allowed) == 0) continue;
+        if (strcmp(codec, "png") == 0)
+            return swm_fail(error, "%s: --codec png writes a directory of pictures; name it without %s", path, endings[i]);
+        return swm_fail(error, "%s: --codec %s writes %s files; change the ending or the codec (h264, hevc and av1 go "
+                        "into .mp4, ffv1 into .mkv, png into a directory)", path, codec, allowed);
+    }
+    return 0;
+}
+
+int cli_choose_output(swm_output_options *output, swm_error *error)
+{
+    if (output->codec == NULL)
+        output->codec = output->path == NULL || !ends_in(output->path, ".mkv") ? "h264" : "ffv1";
+    if (output->path == NULL)
+        output->path = strcmp(output->codec, "png") == 0    ? "output"
+                       : strcmp(output->codec, "ffv1") == 0 ? "output.mkv"
+                                                            : "output.mp4";
+    return check_ending(output->path, output->codec, error);
+}
+
+char *cli_sidecar_path(const char *video, swm_error *error)
+{
+    const char *name = strrchr(video, '/') != NULL ? strrchr(video, '/') + 1 : video;
+    const char *dot = strrchr(name, '.');
+    if (dot == NULL || dot == name) dot = name + strlen(name);
+    return swm_format(error, "%.*s.json", (int)(dot - video), video);
+}
+
+/* ---- intrinsics --------------------------------------------------------------------------------------------------- */
+
+bool cli_intrinsics_are_numbers(const char *text)
+{
+    return strchr(text, ',') != NULL && text[strspn(text, "0123456789+-.eE,")] == '\0' && !swm_file_exists(text);
+}
+
+int cli_parse_intrinsics(const char *text, float values[4], swm_error *error)
+{
+    int count = 0;
+    for (const char *at = text; count <= 4; at++) {
+        char field[40];
+        double value;
+        const size_t length = strcspn(at, ",");
+        if (length >= sizeof field) break;
+        memcpy(field, at, length);
+        field[length] = '\0';
+        if (!cli_number(field, &value) || !(value > -1e9 && value < 1e9)) break;
+        if (count < 4) values[count] = (float)value;
+        count++;
+        at += length;
+        if (*at == '\0') {
+            if (count == 4) return 0;
+            break;
+        }
+    }
+    return swm_fail(error, "--intrinsics is \"%.100s\"; expected a file or four numbers fx,fy,cx,cy in pixels of the picture",
+                    text);
+}
+
+/* ---- running ------------------------------------------------------------------------------------------------------ */
+
+typedef struct watcher {
+    const cli_run *run;
+    cli_progress progress;
+    bool settings_told;
+} watcher;
+
+static void on_notice(void *user, const char *text)
+{
+    watcher *w = user;
+    if (w->run->quiet) return;
+    cli_progress_clear(&w->progress);
+    cli_message("note: %s", text);
+}
+
+/* Told when the request has turned out to be in order, so that a refusal stays one line. */
+static void tell_settings(watcher *w)
+{
+    static const char *const tilings[] = {"none", "temporal", "both"};
+    const swm_request *r = &w->run->request;
+    w->settings_told = true;
+    if (w->run->quiet) return;
+    char guidance[32] = "default";
+    if (r->guidance > 0) snprintf(guidance, sizeof guidance, "%g", r->guidance);
+    cli_message("seed %llu, %d steps, guidance %s, flow shift %g, sampler %s, noise %s, tiles %s, %dx%d, %g fps%s, model %s",
+                (unsigned long long)r->seed, r->steps, guidance, r->flow_shift, r->sampler != NULL ? r->sampler : "auto",
+                r->noise == SWM_NOISE_TORCH ? "torch" : "frame", tilings[r->tiling], r->width, r->height, r->fps,
+                r->reference_exact ? ", reference exact" : "", w->run->model_name);
+}
+
+static void on_progress(void *user, const swm_progress *now)
+{
+    watcher *w = user;
+    if (!w->settings_told) tell_settings(w);
+    cli_progress_show(&w->progress, now);
+}
+
+static bool on_stop(void *user)
+{
+    (void)user;
+    return cli_interrupted();
+}
+
+int cli_generate_run(const swm_model *model, cli_run *run)
+{
+    watcher w = {.run = run};
+    const swm_events events = {.user = &w, .notice = on_notice, .progress = on_progress, .stop = on_stop};
+    swm_message message = {{0}};
+    cli_progress_start(&w.progress, run->quiet, !run->no_preview);
+    const double start = swm_seconds();
+    const int result = swm_generate_file(model, &run->request, &run->output, &events, &message);
+    run->seconds = swm_seconds() - start;
+    cli_progress_clear(&w.progress);
+    if (result == 0) return CLI_OK;
+    if (!cli_interrupted()) {
+        cli_message("%s", message.text);
+        return CLI_FAILURE;
+    }
+    cli_message("interrupted; nothing was written");
+    return cli_interrupt_status();
+}

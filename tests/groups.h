@@ -1,0 +1,19 @@
+/* Every group of tests, once: X(name) for the function int test_<name>(void), which returns the number of failures.
+ * From the ground up, so that the first failure is the nearest to its cause. */
+#define SWM_TEST_GROUPS(X)                                                                                             \
+    X(backend)                                                                                                         \
+    X(rng)                                                                                                             \
+    X(safetensors)                                                                                                     \
+    X(torch_pt)                                                                                                        \
+    X(weights)                                                                                                         \
+    X(config)                                                                                                          \
+    X(npy)                                                                                                             \
+    X(image)                                                                                                           \
+    X(video)                                                                                                           \
+    X(camera)                                                                                                          \
+    X(tokenizer)                                                                                                       \
+    X(gemma)                                                                                                           \
+    X(vae)                                                                                                             \
+    X(dit)                                                                                                             \
+    X(sampler)                                                                                                         \
+    X(golden)
