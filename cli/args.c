@@ -21,7 +21,7 @@ int cli_usage(const cli_command *command, const char *format, ...)
     return CLI_USAGE;
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 bool cli_number(const char *text, double *value)
 {
@@ -111,14 +111,16 @@ static int store(const cli_command *command, const cli_option *o, const char *te
         return CLI_OK;
     case CLI_SIZE:
         if (!size_number(text, at))
-            return cli_usage(command, "--%s is \"%.64s\"; expected WIDTHxHEIGHT in multiples of 32 from 64 on, for "
-                             "instance 1280x704", o->name, text);
+            return cli_usage(command,
+                             "--%s is \"%.64s\"; expected WIDTHxHEIGHT in multiples of 32 from 64 on, for "
+                             "instance 1280x704",
+                             o->name, text);
         return CLI_OK;
     }
     return CLI_USAGE;
 }
 
-/* ---- names -------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 int cli_distance(const char *a, const char *b)
 {
@@ -193,7 +195,7 @@ static const cli_option *find_letter(const cli_command *command, char letter)
     return NULL;
 }
 
-/* ---- parsing ------------------------------------------------------------------------------------------------------ */
+/* ---- parsing ----------------------------------------------------------------------------------------------------- */
 
 /* One option at argv[*i], which is moved past its value. */
 static int parse_option(const cli_command *command, int argc, char **argv, int *i, void *values)
@@ -213,8 +215,7 @@ static int parse_option(const cli_command *command, int argc, char **argv, int *
         if (argument[2] != '\0') value = argument + 2;
     }
     if (o == NULL) return CLI_USAGE;
-    if (o->kind == CLI_FLAG && value != NULL)
-        return cli_usage(command, "%s: --%s takes no value", argument, o->name);
+    if (o->kind == CLI_FLAG && value != NULL) return cli_usage(command, "%s: --%s takes no value", argument, o->name);
     if (o->kind != CLI_FLAG && value == NULL) {
         /* What looks like an option is not swallowed as a value; --prompt=--text says that it is one. */
         if (*i + 1 >= argc || starts_with(argv[*i + 1], "--"))
@@ -233,6 +234,7 @@ bool cli_parse(const cli_command *command, int argc, char **argv, void *values, 
 {
     int count = 0;
     bool options = true;
+    *status = CLI_OK;
     for (int i = 0; i < command->operands_most; i++) operands[i] = NULL;
     for (int i = 0; i < argc; i++) {
         const char *argument = argv[i];
@@ -240,7 +242,6 @@ bool cli_parse(const cli_command *command, int argc, char **argv, void *values, 
             options = false;
         } else if (options && asks_for_help(argument)) {
             cli_print_help(command);
-            *status = CLI_OK;
             return false;
         } else if (options && argument[0] == '-' && argument[1] != '\0') {
             *status = parse_option(command, argc, argv, &i, values);
@@ -259,7 +260,7 @@ bool cli_parse(const cli_command *command, int argc, char **argv, void *values, 
     return true;
 }
 
-/* ---- help --------------------------------------------------------------------------------------------------------- */
+/* ---- help -------------------------------------------------------------------------------------------------------- */
 
 /* Words of `text` from column `start` on, continued at column `indent`. */
 static void print_wrapped(const char *text, int start, int indent)

@@ -33,18 +33,20 @@ static const cli_option options[] = {
     {CLI_STRING, "intrinsics", AT(intrinsics), .value = "FILE|FX,FY,CX,CY",
      .help = "Shown with the poses, fitted to their number"},
     {CLI_STRING, "save", AT(save), .value = "FILE.npy", .help = "Write the poses as (frames,4,4) float32"},
-    {CLI_STRING, "plot", AT(plot), .value = "FILE.svg|FILE.png", .help = "Draw the path from above, and its speed over time"},
+    {CLI_STRING, "plot", AT(plot), .value = "FILE.svg|FILE.png",
+     .help = "Draw the path from above, and its speed over time"},
     {CLI_FLAG, "json", AT(json), .help = "Print everything as JSON"},
 };
 
 static const double frames_a_second = 16;
 
-/* ---- reading ------------------------------------------------------------------------------------------------------ */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static bool names_a_file(const char *text)
 {
     const size_t length = strlen(text);
-    return swm_file_exists(text) || (length > 4 && (strcmp(text + length - 4, ".npy") == 0 || strcmp(text + length - 4, ".npz") == 0));
+    return swm_file_exists(text) ||
+           (length > 4 && (strcmp(text + length - 4, ".npy") == 0 || strcmp(text + length - 4, ".npz") == 0));
 }
 
 static int roll_out(swm_poses *poses, const char *action, const camera_values *v, swm_error *error)
@@ -59,7 +61,8 @@ static int roll_out(swm_poses *poses, const char *action, const camera_values *v
 
 static int read_intrinsics(swm_intrinsics *intrinsics, const camera_values *v, int64_t frames, swm_error *error)
 {
-    if (!cli_intrinsics_are_numbers(v->intrinsics)) return swm_intrinsics_load(intrinsics, v->intrinsics, frames, error);
+    if (!cli_intrinsics_are_numbers(v->intrinsics))
+        return swm_intrinsics_load(intrinsics, v->intrinsics, frames, error);
     float numbers[4];
     if (cli_parse_intrinsics(v->intrinsics, numbers, error) != 0) return -1;
     const double values[4] = {(double)numbers[0], (double)numbers[1], (double)numbers[2], (double)numbers[3]};
@@ -82,7 +85,7 @@ static int read_path(swm_trajectory *path, const char *source, const camera_valu
     return 0;
 }
 
-/* ---- what a path is ----------------------------------------------------------------------------------------------- */
+/* ---- what a path is ---------------------------------------------------------------------------------------------- */
 
 typedef struct view {
     double position[3], yaw, pitch, roll; /* degrees; right, up and clockwise are positive */
@@ -135,7 +138,7 @@ static measures measure(const swm_poses *poses)
     return m;
 }
 
-/* ---- telling ------------------------------------------------------------------------------------------------------ */
+/* ---- telling ----------------------------------------------------------------------------------------------------- */
 
 static void print_poses(const swm_poses *poses)
 {
@@ -152,7 +155,8 @@ static void tell_summary(const swm_trajectory *path)
 {
     const measures m = measure(&path->poses);
     const int64_t video = swm_snap_frames(path->poses.count, path->poses.count, SWM_FRAMES_PER_LATENT);
-    cli_message("%lld poses, a video of %lld frames (%.2f s); path %.3f units long, extent %.3f x %.3f x %.3f, at most %.4f units "
+    cli_message("%lld poses, a video of %lld frames (%.2f s); path %.3f units long, extent %.3f x %.3f x %.3f, at most "
+                "%.4f units "
                 "and %.3f degrees a frame",
                 (long long)path->poses.count, (long long)video, (double)video / frames_a_second, m.length, m.extent[0],
                 m.extent[1], m.extent[2], m.speed, m.turn);
@@ -240,10 +244,11 @@ const cli_command cli_camera = {
     .operands = "ACTION|FILE",
     .operands_least = 1,
     .operands_most = 1,
-    .description =
-        "Show where a camera goes: one line a frame with its position (x right, y down, z forward) and its yaw (right), pitch "
-        "(up) and roll in degrees. With --save or --plot the files are written and named instead. Where an action string is "
-        "also the name of a file, the file is meant.",
+    .description = "Show where a camera goes: one line a frame with its position (x right, y down, z forward) and its "
+                   "yaw (right), pitch "
+                   "(up) and roll in degrees. With --save or --plot the files are written and named instead. Where an "
+                   "action string is "
+                   "also the name of a file, the file is meant.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_camera,

@@ -17,8 +17,8 @@ int cli_failure(const swm_error *error);
 typedef struct cli_text {
     char text[48];
 } cli_text;
-cli_text cli_grouped(double whole);   /* 2661800448 -> "2,661,800,448" */
-cli_text cli_bytes(double bytes);     /* 5323600896 -> "4.96 GiB" */
+cli_text cli_grouped(double whole);    /* 2661800448 -> "2,661,800,448" */
+cli_text cli_bytes(double bytes);      /* 5323600896 -> "4.96 GiB" */
 cli_text cli_duration(double seconds); /* 0.42 -> "0.42 s", 75 -> "1:15", 4000 -> "1:06:40" */
 
 /* Print a tree on standard output and free it; NULL stands for a failure to build it. */

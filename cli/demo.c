@@ -74,7 +74,8 @@ static int scene_read(scene *s, const char *model, int64_t number, swm_error *er
     int result = path != NULL && s->picture != NULL ? 0 : -1;
     if (result == 0) s->tree = swm_json_read(path, SCENE_BYTES, error);
     swm_json root;
-    if (s->tree == NULL || swm_json_root(&root, path, s->tree, error) != 0 || read_numbers(s, root, error) != 0) result = -1;
+    if (s->tree == NULL || swm_json_root(&root, path, s->tree, error) != 0 || read_numbers(s, root, error) != 0)
+        result = -1;
     free(path);
     return result;
 }
@@ -162,10 +163,12 @@ const cli_command cli_demo = {
     .summary = "The built-in toy world along any action string",
     .operands = "[ACTION]",
     .operands_most = 1,
-    .description =
-        "Write a short video of the toy world that comes with the program, a small model of simple rendered scenes. ACTION is "
-        "keys and frames, for instance w-16,dw-16: w and s move forward and back, a and d turn left and right, i and k tilt up "
-        "and down, j and l step aside. The model was trained on 33 frames of 224x128, so at most 32 frames of ACTION are used.",
+    .description = "Write a short video of the toy world that comes with the program, a small model of simple rendered "
+                   "scenes. ACTION is "
+                   "keys and frames, for instance w-16,dw-16: w and s move forward and back, a and d turn left and "
+                   "right, i and k tilt up "
+                   "and down, j and l step aside. The model was trained on 33 frames of 224x128, so at most 32 frames "
+                   "of ACTION are used.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_demo,

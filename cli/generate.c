@@ -93,7 +93,8 @@ static const cli_option options[] = {
     {CLI_HEADING, .help = "Model and machine"},
     {CLI_STRING, "model", AT(model), .value = "DIR", .help = "[the built-in toy world]"},
     {CLI_STRING, "dit", AT(dit), .value = "PATH", .help = "DiT weights elsewhere than in DIR/dit"},
-    {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR", .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
+    {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR",
+     .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_FLAG, "softcap", AT(softcap), .help = "Attention soft-capping in Gemma-2; the release was made without"},
     {CLI_STRING, "device", AT(device), .value = "cpu", .help = "[cpu]"},
     {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
@@ -113,7 +114,8 @@ static int check_usage(const cli_command *command, const generate_values *v)
     if (v->action == NULL && v->camera == NULL)
         return cli_usage(command, "no camera path; pass --action, for instance --action w-32, or --camera FILE");
     if (v->camera != NULL && (v->translation_speed > 0 || v->rotation_speed > 0 || v->keys != NULL))
-        return cli_usage(command, "--keys, --translation-speed and --rotation-speed-deg belong to --action, not to --camera");
+        return cli_usage(command,
+                         "--keys, --translation-speed and --rotation-speed-deg belong to --action, not to --camera");
     if (v->intrinsics != NULL && v->fov > 0)
         return cli_usage(command, "--intrinsics and --fov were both given; pass one of them");
     if ((v->prompt != NULL) + (v->prompt_file != NULL) + (v->prompt_embeddings != NULL) > 1)
@@ -232,7 +234,8 @@ static int generate_checked(const generate_values *v)
     char *prompt = NULL, *output = NULL, *builtin = NULL;
     int status = CLI_FAILURE;
     if (strcmp(v->device, "cpu") != 0)
-        swm_fail(&error, "--device %s: this build computes on the CPU only, the CUDA backend is not in it; pass --device cpu",
+        swm_fail(&error,
+                 "--device %s: this build computes on the CPU only, the CUDA backend is not in it; pass --device cpu",
                  v->device);
     if (!swm_failed(&error) && numbers) cli_parse_intrinsics(v->intrinsics, intrinsics, &error);
     if (!swm_failed(&error)) read_prompt(v, &prompt, &error);
@@ -263,8 +266,9 @@ const cli_command cli_generate = {
     .name = "generate",
     .summary = "A video from a picture, a camera path and a prompt",
     .operands = "",
-    .description = "Turn a picture, a camera path and a prompt into a video. Prints the path of the video; beside it lies a "
-                   ".json file with everything needed to make it again.",
+    .description =
+        "Turn a picture, a camera path and a prompt into a video. Prints the path of the video; beside it lies a "
+        ".json file with everything needed to make it again.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_generate,

@@ -14,7 +14,8 @@ typedef struct info_values {
 
 static const cli_option options[] = {
     {CLI_STRING, "dit", AT(dit), .value = "PATH", .help = "DiT weights elsewhere than in DIR/dit"},
-    {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR", .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
+    {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR",
+     .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_FLAG, "fingerprint", AT(fingerprint), .help = "Also a hash of each part's weights, to tell versions apart"},
     {CLI_FLAG, "json", AT(json), .help = "Print the inventory as JSON"},
 };
@@ -98,8 +99,9 @@ const cli_command cli_info = {
     .operands = "DIR",
     .operands_least = 1,
     .operands_most = 1,
-    .description = "Take inventory of a model directory from headers and configuration files alone. The exit status is 1 when "
-                   "something is missing or broken that generation needs.",
+    .description =
+        "Take inventory of a model directory from headers and configuration files alone. The exit status is 1 when "
+        "something is missing or broken that generation needs.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_info,

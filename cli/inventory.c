@@ -38,7 +38,7 @@ int64_t cli_parameters(const swm_weights *weights)
     return count;
 }
 
-/* ---- weights ------------------------------------------------------------------------------------------------------ */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 /* The files behind `path`: itself, or for an index the shards beside it. */
 static void count_files(const char *path, int *files, double *bytes)
@@ -90,9 +90,9 @@ static int describe_weights(cli_part *part, const swm_weights *weights, bool fin
     count_files(path, &files, &bytes);
     name_types(weights, types, sizeof types);
     if (fingerprint && swm_weights_fingerprint(weights, hex, &part->problem) != 0) return -1;
-    part->summary = swm_format(&part->problem, "%s parameters, %s, %s in %d file%s%s%s", cli_grouped((double)parameters).text,
-                               types, cli_bytes(bytes).text, files, files == 1 ? "" : "s",
-                               fingerprint ? ", fingerprint " : "", hex);
+    part->summary = swm_format(&part->problem, "%s parameters, %s, %s in %d file%s%s%s",
+                               cli_grouped((double)parameters).text, types, cli_bytes(bytes).text, files,
+                               files == 1 ? "" : "s", fingerprint ? ", fingerprint " : "", hex);
     cJSON_AddStringToObject(part->json, "path", path);
     cJSON_AddNumberToObject(part->json, "parameters", (double)parameters);
     cJSON_AddNumberToObject(part->json, "tensors", (double)swm_weights_count(weights));
@@ -110,7 +110,7 @@ static int64_t size_of(const swm_weights *weights, const char *name, int dimensi
     return t != NULL && t->rank > dimension ? t->shape[dimension] : 0;
 }
 
-/* ---- the parts ---------------------------------------------------------------------------------------------------- */
+/* ---- the parts --------------------------------------------------------------------------------------------------- */
 
 static int take_config(cli_part *part, const swm_layout *layout, swm_pipeline_config *config)
 {
@@ -120,8 +120,8 @@ static int take_config(cli_part *part, const swm_layout *layout, swm_pipeline_co
     const bool chunked = config->chunk_causal || config->chunk_size > 0 || config->chunk_index_count > 0;
     const char *kind = chunked ? "chunk-causal" : "bidirectional";
     const double shift = config->inference_flow_shift > 0 ? config->inference_flow_shift : config->flow_shift;
-    part->summary = swm_format(&part->problem, "%.100s, %s, %dx%d, flow shift %g, made for %s", config->model, kind, width,
-                               height, shift, swm_dtype_name(config->mixed_precision));
+    part->summary = swm_format(&part->problem, "%.100s, %s, %dx%d, flow shift %g, made for %s", config->model, kind,
+                               width, height, shift, swm_dtype_name(config->mixed_precision));
     cJSON_AddStringToObject(part->json, "path", layout->config);
     cJSON_AddStringToObject(part->json, "model", config->model);
     cJSON_AddStringToObject(part->json, "attention", kind);
@@ -141,18 +141,22 @@ static int take_dit(cli_part *part, const swm_layout *layout, bool fingerprint, 
     char name[64];
     do snprintf(name, sizeof name, "blocks.%lld.scale_shift_table", (long long)depth);
     while (swm_weights_find(weights, name) != NULL && ++depth < SWM_DIT_MAX_DEPTH);
-    const int64_t width = size_of(weights, "x_embedder.proj.bias", 0), heads = size_of(weights, "blocks.0.attn.A_log", 0);
+    const int64_t width = size_of(weights, "x_embedder.proj.bias", 0),
+                  heads = size_of(weights, "blocks.0.attn.A_log", 0);
     const int64_t latent = size_of(weights, "final_layer.linear.bias", 0);
     const int64_t ffn = size_of(weights, "blocks.0.mlp.point_conv.conv.weight", 1);
     *caption_width = size_of(weights, "y_embedder.y_proj.fc1.weight", 1);
     int result = describe_weights(part, weights, fingerprint);
     if (result == 0 && (depth == 0 || width == 0 || latent == 0 || *caption_width == 0))
-        result = swm_fail(&part->problem, "%s: holds tensors, but not those of a SANA-WM DiT", swm_weights_path(weights));
+        result =
+            swm_fail(&part->problem, "%s: holds tensors, but not those of a SANA-WM DiT", swm_weights_path(weights));
     swm_weights_close(weights);
     if (result != 0) return -1;
-    part->detail = swm_format(&part->problem, "%lld blocks of width %lld, %lld heads, FFN %lld; %lld latent channels, captions "
-                              "of width %lld", (long long)depth, (long long)width, (long long)heads, (long long)ffn,
-                              (long long)latent, (long long)*caption_width);
+    part->detail = swm_format(&part->problem,
+                              "%lld blocks of width %lld, %lld heads, FFN %lld; %lld latent channels, captions "
+                              "of width %lld",
+                              (long long)depth, (long long)width, (long long)heads, (long long)ffn, (long long)latent,
+                              (long long)*caption_width);
     cJSON_AddNumberToObject(part->json, "depth", (double)depth);
     cJSON_AddNumberToObject(part->json, "width", (double)width);
     cJSON_AddNumberToObject(part->json, "heads", (double)heads);
@@ -173,8 +177,9 @@ static int take_vae(cli_part *part, const swm_layout *layout, bool fingerprint)
     result = describe_weights(part, weights, fingerprint);
     swm_weights_close(weights);
     if (result != 0) return -1;
-    part->detail = swm_format(&part->problem, "%lld latent channels, %s encoder, %s decoder", (long long)config.latent_channels,
-                              config.encoder_causal ? "causal" : "non-causal", config.decoder_causal ? "causal" : "non-causal");
+    part->detail =
+        swm_format(&part->problem, "%lld latent channels, %s encoder, %s decoder", (long long)config.latent_channels,
+                   config.encoder_causal ? "causal" : "non-causal", config.decoder_causal ? "causal" : "non-causal");
     cJSON_AddNumberToObject(part->json, "latent_channels", (double)config.latent_channels);
     cJSON_AddBoolToObject(part->json, "encoder_causal", config.encoder_causal);
     cJSON_AddBoolToObject(part->json, "decoder_causal", config.decoder_causal);
@@ -201,15 +206,16 @@ static int take_text_encoder(cli_part *part, const swm_layout *layout, bool fing
     int result = path != NULL ? swm_gemma_config_read(&config, path, &part->problem) : -1;
     free(path);
     if (result == 0 && tokenizer == NULL)
-        result = swm_fail(&part->problem, "%s: holds neither tokenizer.json nor tokenizer.model; copy one of them there",
-                          directory);
+        result = swm_fail(&part->problem,
+                          "%s: holds neither tokenizer.json nor tokenizer.model; copy one of them there", directory);
     swm_weights *weights = result == 0 ? swm_weights_open(directory, &part->problem) : NULL;
     if (weights == NULL) return -1;
     result = describe_weights(part, weights, fingerprint);
     swm_weights_close(weights);
     if (result != 0) return -1;
-    part->detail = swm_format(&part->problem, "Gemma %d, %lld layers of width %lld, vocabulary %lld, %s", config.generation,
-                              (long long)config.layers, (long long)config.hidden_size, (long long)config.vocab_size, tokenizer);
+    part->detail =
+        swm_format(&part->problem, "Gemma %d, %lld layers of width %lld, vocabulary %lld, %s", config.generation,
+                   (long long)config.layers, (long long)config.hidden_size, (long long)config.vocab_size, tokenizer);
     cJSON_AddNumberToObject(part->json, "generation", config.generation);
     cJSON_AddNumberToObject(part->json, "layers", (double)config.layers);
     cJSON_AddNumberToObject(part->json, "width", (double)config.hidden_size);
@@ -232,8 +238,8 @@ static void take_refiner_part(cli_part *part, const char *directory, const char 
         cJSON_AddNumberToObject(json, "parameters", count);
     }
     char *before = part->detail;
-    part->detail = swm_format(&part->problem, "%s%s%s %s%s", before != NULL ? before : "", before != NULL ? "; " : "", name,
-                              parameters.text, weights != NULL ? " parameters" : "");
+    part->detail = swm_format(&part->problem, "%s%s%s %s%s", before != NULL ? before : "", before != NULL ? "; " : "",
+                              name, parameters.text, weights != NULL ? " parameters" : "");
     free(before);
     swm_weights_close(weights);
     free(path);
@@ -248,7 +254,7 @@ static int take_refiner(cli_part *part, const swm_layout *layout)
     return part->summary != NULL && part->detail != NULL ? 0 : -1;
 }
 
-/* ---- the whole ---------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static void settle(cli_part *part, const char *path, int result)
 {
@@ -260,7 +266,8 @@ void cli_inventory_take(cli_part parts[CLI_PART_COUNT], const swm_layout *layout
     static const char *const names[] = {"config", "dit", "vae", "text_encoder", "refiner"};
     static const char *const places[] = {"config.yaml", "dit/", "vae/", "text_encoder/", "refiner/"};
     for (int i = 0; i < CLI_PART_COUNT; i++)
-        parts[i] = (cli_part){.name = names[i], .place = places[i], .repository = bidirectional, .json = cJSON_CreateObject()};
+        parts[i] =
+            (cli_part){.name = names[i], .place = places[i], .repository = bidirectional, .json = cJSON_CreateObject()};
     swm_pipeline_config config = {0};
     int64_t caption_width = 0;
     cli_part *part = &parts[CLI_PART_CONFIG];
@@ -272,7 +279,8 @@ void cli_inventory_take(cli_part parts[CLI_PART_COUNT], const swm_layout *layout
     settle(part, layout->vae, layout->vae != NULL ? take_vae(part, layout, fingerprints) : -1);
     part = &parts[CLI_PART_TEXT_ENCODER];
     part->repository = gemma;
-    settle(part, layout->text_encoder, layout->text_encoder != NULL ? take_text_encoder(part, layout, fingerprints) : -1);
+    settle(part, layout->text_encoder,
+           layout->text_encoder != NULL ? take_text_encoder(part, layout, fingerprints) : -1);
     /* Captions of another width than Gemma's come from a model that was trained on its null caption. */
     if (part->state == CLI_PART_MISSING && caption_width != 0 && caption_width != GEMMA_2_2B_WIDTH) {
         part->state = CLI_PART_OPTIONAL;

@@ -13,7 +13,7 @@ typedef enum cli_part_state { CLI_PART_PRESENT, CLI_PART_MISSING, CLI_PART_BROKE
 typedef struct cli_part {
     const char *name;
     cli_part_state state;
-    char *summary, *detail; /* one line each; NULL: none */
+    char *summary, *detail;         /* one line each; NULL: none */
     const char *repository, *place; /* where to get it and where to put it, when it is not present */
     swm_error problem;              /* of a broken part */
     cJSON *json;

@@ -23,7 +23,8 @@ typedef struct plan_values {
 
 static const cli_option options[] = {
     {CLI_STRING, "model", AT(model), .value = "DIR", .help = "Plan for this model directory"},
-    {CLI_FLAG, "release", AT(release), .help = "Plan for the shapes of the 720p release, which need not be there [default]"},
+    {CLI_FLAG, "release", AT(release),
+     .help = "Plan for the shapes of the 720p release, which need not be there [default]"},
     {CLI_INTEGER, "frames", "num-frames", AT(frames), .minimum = 1, .maximum = 1000000, .value = "N",
      .help = "Rounded to 8k+1 [161]"},
     {CLI_SIZE, "size", AT(size), .value = "WxH", .help = "[the model's]"},
@@ -41,7 +42,7 @@ static const cli_option options[] = {
     {CLI_FLAG, "json", AT(json), .help = "Print the plan as JSON"},
 };
 
-/* ---- the speed of this machine ------------------------------------------------------------------------------------ */
+/* ---- the speed of this machine ----------------------------------------------------------------------------------- */
 
 /* FLOPs a second of one large product, over and over for a fifth of a second; 0 after a failure. */
 static double measure_rate(int threads, swm_error *error)
@@ -71,7 +72,7 @@ static double measure_rate(int threads, swm_error *error)
     return rate;
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------------------------- */
+/* ---- the plan ---------------------------------------------------------------------------------------------------- */
 
 typedef struct job_plan {
     const char *model_name;
@@ -82,8 +83,14 @@ typedef struct job_plan {
     swm_stage_plan stages[SWM_STAGE_COUNT];
 } job_plan;
 
-static double stage_flops(const swm_stage_plan *s) { return s->passes == 0 ? 0 : s->setup.flops + s->pass.flops * (double)s->passes; }
-static double stage_bytes(const swm_stage_plan *s) { return s->passes == 0 ? 0 : s->setup.bytes + s->pass.bytes * (double)s->passes; }
+static double stage_flops(const swm_stage_plan *s)
+{
+    return s->passes == 0 ? 0 : s->setup.flops + s->pass.flops * (double)s->passes;
+}
+static double stage_bytes(const swm_stage_plan *s)
+{
+    return s->passes == 0 ? 0 : s->setup.bytes + s->pass.bytes * (double)s->passes;
+}
 
 static swm_stage_plan totals(const job_plan *plan, double *flops, double *bytes)
 {
@@ -102,13 +109,12 @@ static swm_stage_plan totals(const job_plan *plan, double *flops, double *bytes)
 static void print_plan(const job_plan *plan)
 {
     const swm_plan_request *r = &plan->request;
-    const swm_stage_plan *denoise = &plan->stages[SWM_STAGE_DENOISE];
     double flops, bytes;
     const swm_stage_plan all = totals(plan, &flops, &bytes);
     printf("%s: %lld frames of %dx%d, %d steps, guidance %g, activations %s\n", plan->model_name, (long long)r->frames,
            r->width, r->height, r->steps, plan->guidance, swm_dtype_name(r->compute));
     printf("DiT: %s parameters, %.6g TFLOP a forward\n\n", cli_grouped((double)plan->dit_parameters).text,
-           denoise->pass.flops / 1e12);
+           plan->stages[SWM_STAGE_DENOISE].forward_flops / 1e12);
     printf("%-8s %7s %11s %11s %12s %12s %11s %10s\n", "stage", "passes", "weights", "scratch", "TFLOP a pass", "TFLOP",
            "moved", "time");
     for (int i = 0; i < SWM_STAGE_COUNT; i++) {
@@ -118,7 +124,8 @@ static void print_plan(const job_plan *plan)
                stage_flops(s) / 1e12, cli_bytes(stage_bytes(s)).text, cli_duration(stage_flops(s) / plan->rate).text);
     }
     printf("%-8s %7s %11s %11s %12s %12.6g %11s %10s\n\n", "all", "", cli_bytes((double)all.weights).text,
-           cli_bytes((double)all.scratch).text, "", flops / 1e12, cli_bytes(bytes).text, cli_duration(flops / plan->rate).text);
+           cli_bytes((double)all.scratch).text, "", flops / 1e12, cli_bytes(bytes).text,
+           cli_duration(flops / plan->rate).text);
     printf("Times at %.4g TFLOPS (%s), as if everything ran at that speed.\n", plan->rate / 1e12,
            plan->rate_measured ? "matrix products of this machine" : "--rate");
     puts("Weights are mapped from their files; scratch is allocated, once, in the size of its largest stage.");
@@ -140,7 +147,7 @@ static cJSON *describe(const job_plan *plan)
     cJSON_AddStringToObject(root, "tiles", tilings[r->tiling]);
     cJSON_AddStringToObject(root, "compute", swm_dtype_name(r->compute));
     cJSON_AddNumberToObject(root, "dit_parameters", (double)plan->dit_parameters);
-    cJSON_AddNumberToObject(root, "dit_forward_flops", plan->stages[SWM_STAGE_DENOISE].pass.flops);
+    cJSON_AddNumberToObject(root, "dit_forward_flops", plan->stages[SWM_STAGE_DENOISE].forward_flops);
     for (int i = 0; i < SWM_STAGE_COUNT; i++) {
         const swm_stage_plan *s = &plan->stages[i];
         cJSON *stage = cJSON_CreateObject();
@@ -171,9 +178,11 @@ static int make_plan(job_plan *plan, const plan_values *v, const swm_checkpoint 
     plan->guidance = v->guidance > 0 ? v->guidance : guided_by_text ? 5 : 1;
     *r = (swm_plan_request){
         .frames = swm_snap_frames(v->frames, v->frames + SWM_FRAMES_PER_LATENT, SWM_FRAMES_PER_LATENT),
-        .steps = (int)v->steps, .guided = plan->guidance > 1,
+        .steps = (int)v->steps,
+        .guided = plan->guidance > 1,
         .prompt_tokens = v->prompt_tokens > 0 ? v->prompt_tokens : checkpoint->config.model_max_length,
-        .tiling = (swm_tiling)v->tiles, .compute = v->compute == 0 ? SWM_F32 : SWM_BF16,
+        .tiling = (swm_tiling)v->tiles,
+        .compute = v->compute == 0 ? SWM_F32 : SWM_BF16,
     };
     if (r->frames != v->frames)
         cli_message("note: %lld frames instead of %lld: the model makes 8k+1 of them", (long long)r->frames,
@@ -217,8 +226,9 @@ const cli_command cli_plan = {
     .name = "plan",
     .summary = "Memory, FLOPs and time of a job before it starts",
     .operands = "",
-    .description = "Add up what a job takes, stage by stage, from shapes alone: no weights are read, and none need be there. "
-                   "Scratch is exact to the byte for the CPU; times are estimates.",
+    .description =
+        "Add up what a job takes, stage by stage, from shapes alone: no weights are read, and none need be there. "
+        "Scratch is exact to the byte for the CPU; times are estimates.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_plan,

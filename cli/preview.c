@@ -87,7 +87,8 @@ static void send_kitty(const char *text, size_t length, int columns, int rows)
 /* The terminal moves its cursor behind an inline image, hence saving (ESC 7) and restoring (ESC 8) it. */
 static void send_iterm(const char *text, int columns, int rows)
 {
-    fprintf(stderr, "\0337\033]1337;File=inline=1;width=%d;height=%d;preserveAspectRatio=0:%s\a\0338", columns, rows, text);
+    fprintf(stderr, "\0337\033]1337;File=inline=1;width=%d;height=%d;preserveAspectRatio=0:%s\a\0338", columns, rows,
+            text);
 }
 
 void cli_preview_show(cli_preview *preview, const uint8_t *rgb, int width, int height)

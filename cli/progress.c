@@ -34,10 +34,12 @@ static void draw_line(const swm_progress *now)
     if (now->remaining >= 0) snprintf(left, sizeof left, ", %s left", cli_duration(now->remaining).text);
     const cli_text elapsed = cli_duration(now->seconds);
     char counts[48] = "";
-    if (counted) snprintf(counts, sizeof counts, "%d/%d %3d%%  ", step, now->steps, (int)((int64_t)step * 100 / now->steps));
+    if (counted)
+        snprintf(counts, sizeof counts, "%d/%d %3d%%  ", step, now->steps, (int)((int64_t)step * 100 / now->steps));
     const int columns = terminal_columns();
     snprintf(line, sizeof line, "%-8.16s [%s] %s%s%s", now->stage, bar, counts, elapsed.text, left);
-    if ((int)strlen(line) >= columns) snprintf(line, sizeof line, "%-8.16s %s%s%s", now->stage, counts, elapsed.text, left);
+    if ((int)strlen(line) >= columns)
+        snprintf(line, sizeof line, "%-8.16s %s%s%s", now->stage, counts, elapsed.text, left);
     fprintf(stderr, "\r\033[K%.*s", columns > 1 ? columns - 1 : 0, line);
     fflush(stderr);
 }

@@ -7,9 +7,9 @@
 #include "sanawm.h"
 
 typedef struct cli_progress {
-    bool quiet;      /* show nothing */
-    bool terminal;   /* standard error is one */
-    bool line_drawn; /* a line without a newline stands there */
+    bool quiet;        /* show nothing */
+    bool terminal;     /* standard error is one */
+    bool line_drawn;   /* a line without a newline stands there */
     const char *stage; /* the stage shown last, NULL before the first */
     cli_preview preview;
 } cli_progress;

@@ -15,7 +15,7 @@
 #define SWM_DATADIR "/usr/local/share/sanawm"
 #endif
 
-/* ---- places ------------------------------------------------------------------------------------------------------- */
+/* ---- places ------------------------------------------------------------------------------------------------------ */
 
 /* `start` and the two directories above it: build/ and build/sanitize/ are both places of the program. */
 static char *model_above(const char *start, swm_error *error)
@@ -61,17 +61,19 @@ static int check_ending(const char *path, const char *codec, swm_error *error)
     for (size_t i = 0; i < sizeof endings / sizeof endings[0]; i++) {
         if (!ends_in(path, endings[i]) || strcmp(endings[i], allowed) == 0) continue;
         if (strcmp(codec, "png") == 0)
-            return swm_fail(error, "%s: --codec png writes a directory of pictures; name it without %s", path, endings[i]);
-        return swm_fail(error, "%s: --codec %s writes %s files; change the ending or the codec (h264, hevc and av1 go "
-                        "into .mp4, ffv1 into .mkv, png into a directory)", path, codec, allowed);
+            return swm_fail(error, "%s: --codec png writes a directory of pictures; name it without %s", path,
+                            endings[i]);
+        return swm_fail(error,
+                        "%s: --codec %s writes %s files; change the ending or the codec (h264, hevc and av1 go "
+                        "into .mp4, ffv1 into .mkv, png into a directory)",
+                        path, codec, allowed);
     }
     return 0;
 }
 
 int cli_choose_output(swm_output_options *output, swm_error *error)
 {
-    if (output->codec == NULL)
-        output->codec = output->path == NULL || !ends_in(output->path, ".mkv") ? "h264" : "ffv1";
+    if (output->codec == NULL) output->codec = output->path == NULL || !ends_in(output->path, ".mkv") ? "h264" : "ffv1";
     if (output->path == NULL)
         output->path = strcmp(output->codec, "png") == 0    ? "output"
                        : strcmp(output->codec, "ffv1") == 0 ? "output.mkv"
@@ -87,7 +89,7 @@ char *cli_sidecar_path(const char *video, swm_error *error)
     return swm_format(error, "%.*s.json", (int)(dot - video), video);
 }
 
-/* ---- intrinsics --------------------------------------------------------------------------------------------------- */
+/* ---- intrinsics -------------------------------------------------------------------------------------------------- */
 
 bool cli_intrinsics_are_numbers(const char *text)
 {
@@ -113,11 +115,12 @@ int cli_parse_intrinsics(const char *text, float values[4], swm_error *error)
             break;
         }
     }
-    return swm_fail(error, "--intrinsics is \"%.100s\"; expected a file or four numbers fx,fy,cx,cy in pixels of the picture",
+    return swm_fail(error,
+                    "--intrinsics is \"%.100s\"; expected a file or four numbers fx,fy,cx,cy in pixels of the picture",
                     text);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------ */
+/* ---- running ----------------------------------------------------------------------------------------------------- */
 
 typedef struct watcher {
     const cli_run *run;
@@ -142,10 +145,11 @@ static void tell_settings(watcher *w)
     if (w->run->quiet) return;
     char guidance[32] = "default";
     if (r->guidance > 0) snprintf(guidance, sizeof guidance, "%g", r->guidance);
-    cli_message("seed %llu, %d steps, guidance %s, flow shift %g, sampler %s, noise %s, tiles %s, %dx%d, %g fps%s, model %s",
-                (unsigned long long)r->seed, r->steps, guidance, r->flow_shift, r->sampler != NULL ? r->sampler : "auto",
-                r->noise == SWM_NOISE_TORCH ? "torch" : "frame", tilings[r->tiling], r->width, r->height, r->fps,
-                r->reference_exact ? ", reference exact" : "", w->run->model_name);
+    cli_message(
+        "seed %llu, %d steps, guidance %s, flow shift %g, sampler %s, noise %s, tiles %s, %dx%d, %g fps%s, model %s",
+        (unsigned long long)r->seed, r->steps, guidance, r->flow_shift, r->sampler != NULL ? r->sampler : "auto",
+        r->noise == SWM_NOISE_TORCH ? "torch" : "frame", tilings[r->tiling], r->width, r->height, r->fps,
+        r->reference_exact ? ", reference exact" : "", w->run->model_name);
 }
 
 static void on_progress(void *user, const swm_progress *now)

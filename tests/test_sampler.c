@@ -88,29 +88,29 @@ static void test_chunk_starts(void **state)
 enum { CALLS = 256, FRAMES = 41 };
 
 /* What a sampler asked of its model. */
-typedef struct log_book {
+typedef struct notebook {
     swm_latent_shape shape;
     int calls, fails_at; /* 0: never */
     int steps;           /* reported as done */
     int64_t frames[CALLS];
     int chunks[CALLS];
     float timesteps[CALLS][FRAMES];
-} log_book;
+} notebook;
 
 static double model(double x, double timestep) { return tanh(0.7 * x) + 0.3 * sin(3 * timestep / 1000); }
 
 static int velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks, float *out,
                     swm_error *error)
 {
-    log_book *log = user;
-    int64_t cells = log->shape.height * log->shape.width;
-    assert_true(log->calls < CALLS && frames <= FRAMES);
-    log->frames[log->calls] = frames;
-    log->chunks[log->calls] = chunks.count;
-    memcpy(log->timesteps[log->calls], timesteps, (size_t)frames * sizeof *timesteps);
-    log->calls++;
-    if (log->calls == log->fails_at) return swm_fail(error, "the model failed");
-    for (int64_t i = 0; i < log->shape.channels * frames * cells; i++)
+    notebook *notes = user;
+    int64_t cells = notes->shape.height * notes->shape.width;
+    assert_true(notes->calls < CALLS && frames <= FRAMES);
+    notes->frames[notes->calls] = frames;
+    notes->chunks[notes->calls] = chunks.count;
+    memcpy(notes->timesteps[notes->calls], timesteps, (size_t)frames * sizeof *timesteps);
+    notes->calls++;
+    if (notes->calls == notes->fails_at) return swm_fail(error, "the model failed");
+    for (int64_t i = 0; i < notes->shape.channels * frames * cells; i++)
         out[i] = (float)model((double)latent[i], (double)timesteps[i / cells % frames]);
     return 0;
 }
@@ -122,9 +122,9 @@ static void fill(float *values, int64_t count)
 
 static void count_steps(void *user, int step, int steps, const float *latent)
 {
-    log_book *log = user;
-    assert_int_equal(step, ++log->steps);
-    assert_int_equal(step, log->calls);
+    notebook *notes = user;
+    assert_int_equal(step, ++notes->steps);
+    assert_int_equal(step, notes->calls);
     assert_true(step <= steps && latent != NULL);
 }
 
@@ -134,7 +134,7 @@ static void test_dpm_solver(void **state)
 {
     (void)state;
     enum { COUNT = 2 * 3 * 2, STEPS = 12 };
-    log_book log = {.shape = {2, 3, 1, 2}};
+    notebook notes = {.shape = {2, 3, 1, 2}};
     float latent[COUNT], sigmas[STEPS + 1];
     double x[COUNT], before[COUNT] = {0};
     fill(latent, COUNT);
@@ -157,12 +157,12 @@ static void test_dpm_solver(void **state)
     }
     swm_error error = {0};
     swm_sampling how = {.sampler = SWM_FLOW_DPM_SOLVER, .steps = STEPS, .shift = 3, .chunks = {1, (int64_t[]){0}},
-                        .velocity = velocity, .user = &log};
-    assert_int_equal(swm_sample(&how, log.shape, latent, &error), 0);
-    assert_int_equal(log.calls, STEPS);
+                        .velocity = velocity, .user = &notes};
+    assert_int_equal(swm_sample(&how, notes.shape, latent, &error), 0);
+    assert_int_equal(notes.calls, STEPS);
     assert_int_equal(swm_sampling_passes(&how), STEPS);
     for (int i = 0; i < COUNT; i++) assert_true(fabs((double)latent[i] - x[i]) < 1e-5);
-    assert_true(log.timesteps[0][0] == 1000.0f * sigmas[0]); /* frame 0 as well */
+    assert_true(notes.timesteps[0][0] == 1000.0f * sigmas[0]); /* frame 0 as well */
 }
 
 static void test_first_frame_is_kept(void **state)
@@ -170,21 +170,21 @@ static void test_first_frame_is_kept(void **state)
     (void)state;
     enum { COUNT = 3 * 5 * 4 };
     for (int rounded = 0; rounded < 2; rounded++) {
-        log_book log = {.shape = {3, 5, 2, 2}};
+        notebook notes = {.shape = {3, 5, 2, 2}};
         float latent[COUNT], before[COUNT];
         fill(latent, COUNT);
         for (int i = 0; i < COUNT && rounded; i++) latent[i] = swm_bf16_to_f32(swm_f32_to_bf16(latent[i]));
         memcpy(before, latent, sizeof before);
         swm_error error = {0};
         swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = 7, .shift = 8, .chunks = {1, (int64_t[]){0}},
-                            .round_to_bf16 = rounded, .velocity = velocity, .user = &log};
-        assert_int_equal(swm_sample(&how, log.shape, latent, &error), 0);
+                            .round_to_bf16 = rounded, .velocity = velocity, .user = &notes};
+        assert_int_equal(swm_sample(&how, notes.shape, latent, &error), 0);
         for (int c = 0; c < 3; c++) {
             assert_memory_equal(latent + c * 20, before + c * 20, 4 * sizeof(float));
             for (int i = 4; i < 20; i++) assert_true(latent[c * 20 + i] != before[c * 20 + i]);
         }
         for (int i = 0; i < COUNT && rounded; i++) assert_true(latent[i] == swm_bf16_to_f32(swm_f32_to_bf16(latent[i])));
-        for (int i = 0; i < log.calls; i++) assert_true(log.timesteps[i][0] == 0 && log.timesteps[i][1] == log.timesteps[i][4]);
+        for (int i = 0; i < notes.calls; i++) assert_true(notes.timesteps[i][0] == 0 && notes.timesteps[i][1] == notes.timesteps[i][4]);
     }
 }
 
@@ -196,49 +196,49 @@ static void test_chunk_sampler(void **state)
     enum { CELLS = 1 };
     int64_t starts[12];
     for (int k = 0; k < 12; k++) starts[k] = k == 0 ? 0 : 3 * k + 1;
-    log_book *log = calloc(1, sizeof *log);
-    assert_non_null(log);
-    log->shape = (swm_latent_shape){1, 37, CELLS, CELLS};
+    notebook *notes = calloc(1, sizeof *notes);
+    assert_non_null(notes);
+    notes->shape = (swm_latent_shape){1, 37, CELLS, CELLS};
     float latent[37], first;
     fill(latent, 37);
     first = latent[0];
     swm_error error = {0};
     swm_sampling how = {.sampler = SWM_CHUNK_FLOW_EULER, .steps = 60, .shift = 8, .chunks = {12, starts}, .velocity = velocity,
-                        .user = log};
+                        .user = notes};
     assert_int_equal(swm_sampling_passes(&how), 55 + 60);
-    assert_int_equal(swm_sample(&how, log->shape, latent, &error), 0);
-    assert_int_equal(log->calls, 115);
+    assert_int_equal(swm_sample(&how, notes->shape, latent, &error), 0);
+    assert_int_equal(notes->calls, 115);
     int begin[12] = {0};
-    for (int i = 0; i < log->calls; i++)
-        for (int k = 0; k < log->chunks[i]; k++)
+    for (int i = 0; i < notes->calls; i++)
+        for (int k = 0; k < notes->chunks[i]; k++)
             if (k > 0 && begin[k] == 0) begin[k] = i;
     assert_int_equal(begin[5], 24);
     assert_int_equal(begin[7], 34);
     assert_int_equal(begin[10], 49);
-    assert_int_equal(log->frames[0], 4);
-    assert_int_equal(log->frames[114], 37);
-    assert_true(log->timesteps[114][1] == 0 && log->timesteps[114][36] > 0 && log->timesteps[20][1] > 0);
+    assert_int_equal(notes->frames[0], 4);
+    assert_int_equal(notes->frames[114], 37);
+    assert_true(notes->timesteps[114][1] == 0 && notes->timesteps[114][36] > 0 && notes->timesteps[20][1] > 0);
     assert_true(latent[0] == first);
 
     /* Its first chunk is sampled as if it were alone. */
-    log_book alone = {.shape = {1, 4, CELLS, CELLS}};
+    notebook alone = {.shape = {1, 4, CELLS, CELLS}};
     float single[4];
     fill(single, 4);
     how = (swm_sampling){.sampler = SWM_FLOW_EULER_LTX, .steps = 60, .shift = 8, .chunks = {1, (int64_t[]){0}},
                          .velocity = velocity, .user = &alone};
     assert_int_equal(swm_sample(&how, alone.shape, single, &error), 0);
     assert_memory_equal(single, latent, sizeof single);
-    free(log);
+    free(notes);
 }
 
 static int chunk_velocity(void *user, int64_t first, int64_t frames, const float *latent, const float *timesteps, bool keep,
                           float *out, swm_error *error)
 {
     (void)error;
-    log_book *log = user;
-    memcpy(log->timesteps[log->calls], timesteps, (size_t)frames * sizeof *timesteps);
-    log->frames[log->calls] = first;
-    log->chunks[log->calls++] = keep;
+    notebook *notes = user;
+    memcpy(notes->timesteps[notes->calls], timesteps, (size_t)frames * sizeof *timesteps);
+    notes->frames[notes->calls] = first;
+    notes->chunks[notes->calls++] = keep;
     assert_true(keep == (out == NULL));
     for (int64_t i = 0; !keep && i < frames; i++) out[i] = (float)model((double)latent[i], (double)timesteps[i]);
     return 0;
@@ -248,8 +248,8 @@ static void test_self_forcing(void **state)
 {
     (void)state;
     const float sigmas[] = {1, 0.96f, 0.5f, 0};
-    log_book log = {.shape = {1, 4, 1, 1}};
-    swm_self_forcing how = {.steps = 3, .sigmas = sigmas, .chunk = 3, .velocity = chunk_velocity, .user = &log};
+    notebook notes = {.shape = {1, 4, 1, 1}};
+    swm_self_forcing how = {.steps = 3, .sigmas = sigmas, .chunk = 3, .velocity = chunk_velocity, .user = &notes};
     assert_int_equal(swm_self_forcing_first(&how, 7), 4);
     assert_int_equal(swm_self_forcing_first(&how, 9), 3);
     assert_int_equal(swm_self_forcing_first(&how, 11), 5);
@@ -258,32 +258,32 @@ static void test_self_forcing(void **state)
     fill(latent, 4);
     memcpy(want, latent, sizeof want);
     first = latent[0];
-    assert_int_equal(swm_self_forcing_chunk(&how, log.shape, 0, latent, &error), 0);
+    assert_int_equal(swm_self_forcing_chunk(&how, notes.shape, 0, latent, &error), 0);
     assert_true(latent[0] == first);
     for (int step = 0; step < 3; step++)
         for (int i = 1; i < 4; i++)
             want[i] -= (sigmas[step] - sigmas[step + 1]) * (float)model((double)want[i], (double)(1000.0f * sigmas[step]));
     for (int i = 1; i < 4; i++) assert_true(fabsf(latent[i] - want[i]) < 1e-6f);
-    assert_int_equal(log.calls, 4); /* three steps and the pass that is kept, with clean latents */
-    assert_true(log.chunks[2] == 0 && log.chunks[3] == 1 && log.timesteps[3][1] == 0 && log.timesteps[0][1] == 1000);
-    assert_true(log.timesteps[0][0] == 0);
-    log.calls = 0;
+    assert_int_equal(notes.calls, 4); /* three steps and the pass that is kept, with clean latents */
+    assert_true(notes.chunks[2] == 0 && notes.chunks[3] == 1 && notes.timesteps[3][1] == 0 && notes.timesteps[0][1] == 1000);
+    assert_true(notes.timesteps[0][0] == 0);
+    notes.calls = 0;
     assert_int_equal(swm_self_forcing_chunk(&how, (swm_latent_shape){1, 3, 1, 1}, 4, latent, &error), 0);
-    assert_true(log.timesteps[0][0] == 1000 && log.frames[0] == 4);
+    assert_true(notes.timesteps[0][0] == 1000 && notes.frames[0] == 4);
 }
 
 static void test_failures(void **state)
 {
     (void)state;
     float latent[8] = {0};
-    log_book log = {.shape = {1, 2, 2, 2}};
+    notebook notes = {.shape = {1, 2, 2, 2}};
     swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = 1, .shift = 8, .chunks = {1, (int64_t[]){0}},
-                        .velocity = velocity, .user = &log};
+                        .velocity = velocity, .user = &notes};
     const int steps[] = {1, 0, -5, SWM_MAX_STEPS + 1};
     for (int i = 0; i < 4; i++) {
         swm_error error = {0};
         how.steps = steps[i];
-        assert_int_equal(swm_sample(&how, log.shape, latent, &error), -1);
+        assert_int_equal(swm_sample(&how, notes.shape, latent, &error), -1);
         assert_non_null(strstr(error.text, "steps"));
     }
     const double shifts[] = {0, -1, NAN, INFINITY};
@@ -291,18 +291,18 @@ static void test_failures(void **state)
     for (int i = 0; i < 4; i++) {
         swm_error error = {0};
         how.shift = shifts[i];
-        assert_int_equal(swm_sample(&how, log.shape, latent, &error), -1);
+        assert_int_equal(swm_sample(&how, notes.shape, latent, &error), -1);
         assert_non_null(strstr(error.text, "shift"));
     }
     how.shift = 8;
     for (int sampler = SWM_FLOW_EULER_LTX; sampler <= SWM_CHUNK_FLOW_EULER; sampler++) {
         swm_error error = {0};
         how.sampler = (swm_sampler)sampler;
-        log.calls = 0;
-        log.fails_at = 3;
-        assert_int_equal(swm_sample(&how, log.shape, latent, &error), -1);
+        notes.calls = 0;
+        notes.fails_at = 3;
+        assert_int_equal(swm_sample(&how, notes.shape, latent, &error), -1);
         assert_string_equal(error.text, "the model failed");
-        assert_int_equal(log.calls, 3);
+        assert_int_equal(notes.calls, 3);
     }
 }
 
@@ -319,12 +319,12 @@ static void test_names_and_steps(void **state)
     assert_int_equal(swm_sampler_from_name("flow_euler", &sampler, &error), -1);
     assert_non_null(strstr(error.text, "flow_euler_ltx"));
     for (int i = SWM_FLOW_EULER_LTX; i <= SWM_CHUNK_FLOW_EULER; i++) {
-        log_book log = {.shape = {1, 2, 1, 1}};
+        notebook notes = {.shape = {1, 2, 1, 1}};
         float latent[2] = {1, 2};
         swm_sampling how = {.sampler = (swm_sampler)i, .steps = 5, .shift = 1, .chunks = {1, (int64_t[]){0}},
-                            .velocity = velocity, .user = &log, .after_step = count_steps};
-        assert_int_equal(swm_sample(&how, log.shape, latent, NULL), 0);
-        assert_int_equal(log.steps, 5);
+                            .velocity = velocity, .user = &notes, .after_step = count_steps};
+        assert_int_equal(swm_sample(&how, notes.shape, latent, NULL), 0);
+        assert_int_equal(notes.steps, 5);
     }
 }
 

@@ -12,8 +12,41 @@ static const double PI = 3.14159265358979323846;
  * right. "v1" has the letters and speeds of the first release of the model; the coupling of strafe and yaw that its
  * program applied is not reproduced. */
 static const swm_key_profile PROFILES[] = {
-    {"current", "w/s forward and back, a/d turn, i/k tilt, j/l strafe", "wsadikjl", 0.025, 0.6, 60, true},
-    {"v1", "w/s forward and back, a/d strafe, i/k tilt, j/l turn", "wsjlikad", 0.055, 1.2, 60, true},
+    {.name = "current",
+     .meaning = "w/s forward and back, a/d turn, i/k tilt, j/l strafe",
+     .keys = "wsadikjl",
+     .also = "........",
+     .translation_speed = 0.025,
+     .rotation_speed_degrees = 0.6,
+     .pitch_limit_degrees = 60,
+     .smooth = true},
+    {.name = "v1",
+     .meaning = "w/s forward and back, a/d strafe, i/k tilt, j/l turn",
+     .keys = "wsjlikad",
+     .also = "........",
+     .translation_speed = 0.055,
+     .rotation_speed_degrees = 1.2,
+     .pitch_limit_degrees = 60,
+     .smooth = true},
+    {.name = "sglang",
+     .meaning = "as SGLang: w/s forward and back, a/d strafe and turn a little, i/k tilt, j/l turn; no coasting",
+     .keys = "wsjlikad",
+     .also = "........",
+     .translation_speed = 0.04,
+     .rotation_speed_degrees = 1.2,
+     .pitch_limit_degrees = 85,
+     .strafe_yaw = 0.4,
+     .pitch_stops_short = true},
+    /* Its speeds are 0.8 units and 32 degrees a second; here are those of a frame at 16 a second. */
+    {.name = "flashdreams",
+     .meaning = "as FlashDreams: w/s forward and back, a/d or j/l turn, i/k tilt, q/e strafe; no coasting",
+     .keys = "wsadikqe",
+     .also = "..jl....",
+     .translation_speed = 0.05,
+     .rotation_speed_degrees = 2,
+     .pitch_limit_degrees = 85,
+     .pitch_stops_short = true,
+     .yaw_about_camera = true},
 };
 enum { PROFILE_COUNT = sizeof PROFILES / sizeof PROFILES[0] };
 
@@ -41,7 +74,7 @@ static char lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c - 'A' + 'a') 
 unsigned swm_key_control(const swm_key_profile *profile, char key)
 {
     for (unsigned i = 0; i < SWM_CONTROL_COUNT; i++)
-        if (profile->keys[i] == lower(key)) return 1u << i;
+        if (profile->keys[i] == lower(key) || (key != '.' && profile->also[i] == lower(key))) return 1u << i;
     return 0;
 }
 
@@ -119,12 +152,15 @@ static int refuse(const parser *p, const segment *s, const char *complaint)
 
 static int refuse_key(const parser *p, const segment *s, char key)
 {
-    char letters[2 * SWM_CONTROL_COUNT + 1], complaint[160], shown[16];
-    for (int i = 0; i < SWM_CONTROL_COUNT; i++) {
-        letters[2 * i] = p->profile->keys[i];
-        letters[2 * i + 1] = ' ';
+    char letters[4 * SWM_CONTROL_COUNT + 1], complaint[200], shown[16];
+    int n = 0;
+    for (int i = 0; i < 2 * SWM_CONTROL_COUNT; i++) {
+        const char letter = i < SWM_CONTROL_COUNT ? p->profile->keys[i] : p->profile->also[i - SWM_CONTROL_COUNT];
+        if (letter == '.') continue;
+        if (n > 0) letters[n++] = ' ';
+        letters[n++] = letter;
     }
-    letters[2 * SWM_CONTROL_COUNT - 1] = '\0';
+    letters[n] = '\0';
     if (key > ' ' && key < 0x7f)
         snprintf(shown, sizeof shown, "'%c'", key);
     else
@@ -243,11 +279,15 @@ static double radians(double degrees) { return degrees * (PI / 180); }
 
 void swm_motion_start(swm_camera_motion *motion, const swm_motion_options *options)
 {
+    const swm_key_profile *profile = options->profile != NULL ? options->profile : &PROFILES[0];
     *motion = (swm_camera_motion){.pose = {1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1},
                                   .translation_speed = options->translation_speed,
                                   .rotation_speed = radians(options->rotation_speed_degrees),
                                   .pitch_limit = radians(options->pitch_limit_degrees),
-                                  .smooth = options->smooth};
+                                  .strafe_yaw = profile->strafe_yaw,
+                                  .smooth = options->smooth,
+                                  .pitch_stops_short = profile->pitch_stops_short,
+                                  .yaw_about_camera = profile->yaw_about_camera};
 }
 
 /* +1, -1 or 0: opposite controls cancel. */
@@ -267,8 +307,10 @@ static double ease(double velocity, double target)
 static void update_velocities(swm_camera_motion *m, unsigned controls)
 {
     const double forward = direction(controls, SWM_CONTROL_FORWARD, SWM_CONTROL_BACK) * m->translation_speed;
-    const double strafe = direction(controls, SWM_CONTROL_STRAFE_RIGHT, SWM_CONTROL_STRAFE_LEFT) * m->translation_speed;
-    const double yaw = direction(controls, SWM_CONTROL_YAW_RIGHT, SWM_CONTROL_YAW_LEFT) * m->rotation_speed;
+    const double right = direction(controls, SWM_CONTROL_STRAFE_RIGHT, SWM_CONTROL_STRAFE_LEFT);
+    const double turn = direction(controls, SWM_CONTROL_YAW_RIGHT, SWM_CONTROL_YAW_LEFT);
+    const double strafe = right * m->translation_speed;
+    const double yaw = (turn + m->strafe_yaw * right) * m->rotation_speed;
     const double pitch = direction(controls, SWM_CONTROL_PITCH_UP, SWM_CONTROL_PITCH_DOWN) * m->rotation_speed;
     /* A newly pressed key sets all four velocities at once, those of keys just released included: the model was
      * trained on motion with this property. */
@@ -280,14 +322,16 @@ static void update_velocities(swm_camera_motion *m, unsigned controls)
     m->held = controls;
 }
 
-/* pose = pose (rotated by yaw about the world's y axis on the left and by pitch about the camera's x on the right). */
-static void rotate(double pose[16], double yaw, double pitch)
+/* Turn by yaw about the world's vertical (from the left) or the camera's own (from the right), then tilt by pitch about
+ * the camera's x axis. */
+static void rotate(double pose[16], double yaw, double pitch, bool about_camera)
 {
     const double cy = cos(yaw), sy = sin(yaw), cx = cos(pitch), sx = sin(pitch);
     for (int j = 0; j < 3; j++) {
-        const double x = pose[j], z = pose[8 + j];
-        pose[j] = cy * x + sy * z;
-        pose[8 + j] = -sy * x + cy * z;
+        double *first = about_camera ? pose + 4 * j : pose + j, *third = about_camera ? first + 2 : first + 8;
+        const double x = *first, z = *third, sign = about_camera ? -1 : 1;
+        *first = cy * x + sign * sy * z;
+        *third = -sign * sy * x + cy * z;
     }
     for (int i = 0; i < 3; i++) {
         double *row = pose + 4 * i;
@@ -310,10 +354,11 @@ static void walk_along(double pose[16], const double axis[3], double distance)
 void swm_motion_step(swm_camera_motion *motion, unsigned controls, double pose[16])
 {
     update_velocities(motion, controls);
-    const double limit = motion->pitch_limit;
-    const double tilt = fmax(-limit, fmin(limit, motion->tilt + motion->pitch));
+    const double limit = motion->pitch_limit, wanted = motion->tilt + motion->pitch;
+    double tilt = fmax(-limit, fmin(limit, wanted));
+    if (motion->pitch_stops_short && fabs(wanted) > limit) tilt = motion->tilt;
     double *p = motion->pose;
-    rotate(p, motion->yaw, tilt - motion->tilt);
+    rotate(p, motion->yaw, tilt - motion->tilt, motion->yaw_about_camera);
     motion->tilt = tilt;
     walk_along(p, (const double[3]){p[2], p[6], p[10]}, motion->forward);
     walk_along(p, (const double[3]){p[0], p[4], p[8]}, motion->strafe);

@@ -23,15 +23,20 @@ enum {
 };
 
 /* The same letters have meant different motion in different releases and engines, so a meaning has a name. A profile
- * says which letter is which control and how fast the camera moves by default; the laws of motion are common to all. */
+ * says which letter is which control, how fast the camera moves by default, and where the engine's law of motion departs
+ * from the common one. */
 typedef struct swm_key_profile {
     const char *name;
     const char *meaning;              /* one line for help texts */
     char keys[SWM_CONTROL_COUNT + 1]; /* lower-case letter of each control, in the order of the control bits */
+    char also[SWM_CONTROL_COUNT + 1]; /* a second letter of each, '.' for none */
     double translation_speed;         /* units a frame */
     double rotation_speed_degrees;    /* degrees a frame, for yaw and pitch */
     double pitch_limit_degrees;       /* the camera never tilts further than this from the horizon */
+    double strafe_yaw;                /* strafing also turns the camera that way, at this part of the rotation speed */
     bool smooth;                      /* coast after a release instead of stopping dead */
+    bool pitch_stops_short;           /* a step past the pitch limit is not taken at all; else it ends on the limit */
+    bool yaw_about_camera; /* turn about the camera's own vertical, which leans while it is tilted; else the world's */
 } swm_key_profile;
 
 /* The profile of that name; NULL or "" is the default, "current". An unknown name gives NULL and lists the names. */
@@ -55,10 +60,10 @@ int swm_action_parse(swm_action *action, const char *text, size_t size, const sw
 void swm_action_free(swm_action *action);
 
 typedef struct swm_motion_options {
-    const swm_key_profile *profile;
-    double translation_speed;      /* units a frame, >= 0 */
-    double rotation_speed_degrees; /* degrees a frame, 0 .. 180 */
-    double pitch_limit_degrees;    /* 0 .. 90 */
+    const swm_key_profile *profile; /* NULL: "current" */
+    double translation_speed;       /* units a frame, >= 0 */
+    double rotation_speed_degrees;  /* degrees a frame, 0 .. 180 */
+    double pitch_limit_degrees;     /* 0 .. 90 */
     bool smooth;
 } swm_motion_options;
 
@@ -74,8 +79,9 @@ typedef struct swm_camera_motion {
     double forward, strafe, yaw, pitch; /* velocities, a frame: units and radians */
     double tilt;                        /* pitch summed over all frames so far, radians */
     double translation_speed, rotation_speed, pitch_limit; /* units, radians */
+    double strafe_yaw;                                     /* of the profile, as the two at the end */
     unsigned held;                                         /* controls of the frame before */
-    bool smooth;
+    bool smooth, pitch_stops_short, yaw_about_camera;
 } swm_camera_motion;
 
 /* Stand at the identity pose, at rest. The options have passed swm_motion_check. */

@@ -70,6 +70,7 @@ double swm_seconds(void); /* monotonic clock */
 
 static inline int64_t swm_min(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t swm_max(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline uint8_t swm_clamp_byte(int value) { return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value); }
 static inline int64_t swm_divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 #endif

@@ -1,0 +1,590 @@
+/* The program as its users meet it: the built sanawm beside this test runner, run in a directory of its own. Exit
+ * statuses, what goes to which stream, and that nothing is left behind by a failure. */
+#include <stdarg.h>
+#include <stddef.h>
+#include <setjmp.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <fcntl.h>
+#include <ftw.h>
+#include <limits.h>
+#include <math.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/file.h"
+#include "io/json.h"
+#include "io/npy.h"
+#include "io/video.h"
+
+int test_cli(void);
+
+enum { MOST_ARGUMENTS = 40, PATIENCE = 60 };
+
+static const char scene[] = "models/toyworld/demo/scene0.png";
+static const char tiny[] = "tests/golden/tiny_random_model";
+
+/* ---- running ----------------------------------------------------------------------------------------------------- */
+
+/* Where the test runs: `root` is the repository, `program` the built sanawm, `place` a fresh directory. */
+typedef struct fixture {
+    char root[PATH_MAX], program[PATH_MAX], place[64];
+    char *out, *err; /* of the last run */
+} fixture;
+
+static char *absolute(const fixture *f, const char *path)
+{
+    char *joined = swm_path_join(NULL, f->root, path);
+    assert_non_null(joined);
+    return joined;
+}
+
+static int setup(void **state)
+{
+    fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    assert_non_null(getcwd(f->root, sizeof f->root));
+    const ssize_t length = readlink("/proc/self/exe", f->program, sizeof f->program - 16);
+    assert_true(length > 0);
+    strcpy(strrchr(f->program, '/'), "/sanawm");
+    if (access(f->program, X_OK) != 0) fail_msg("%s: build the program first", f->program);
+    strcpy(f->place, "/tmp/sanawm-cli-XXXXXX");
+    assert_non_null(mkdtemp(f->place));
+    *state = f;
+    return 0;
+}
+
+static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status, (void)type, (void)where;
+    return remove(path);
+}
+
+static int teardown(void **state)
+{
+    fixture *f = *state;
+    nftw(f->place, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    free(f->out);
+    free(f->err);
+    free(f);
+    return 0;
+}
+
+static int count_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+{
+    (void)status, (void)type;
+    if (where->level == 1 && strstr(path, "/std") == NULL) fail_msg("%s was left behind", path);
+    return 0;
+}
+
+static void assert_place_is_empty(const fixture *f) { assert_int_equal(nftw(f->place, count_entry, 8, FTW_PHYS), 0); }
+
+/* Start the program in the fixture's place with the given arguments, the last of which is NULL. Descriptors < 0: files. */
+static pid_t start(fixture *f, const char *const *arguments, int terminal)
+{
+    char *argv[MOST_ARGUMENTS + 2] = {f->program};
+    for (int i = 0; arguments[i] != NULL; i++) {
+        assert_true(i < MOST_ARGUMENTS);
+        argv[i + 1] = (char *)(uintptr_t)arguments[i];
+    }
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child > 0) return child;
+    if (chdir(f->place) != 0) _exit(99);
+    const int out = open("stdout", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    const int err = terminal >= 0 ? terminal : open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0600);
+    if (dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(99);
+    if (terminal >= 0) setenv("TERM", "xterm-kitty", 1);
+    execv(f->program, argv);
+    _exit(99);
+}
+
+static char *slurp(const fixture *f, const char *name)
+{
+    char *path = swm_path_join(NULL, f->place, name);
+    char *text = swm_file_read(path, (size_t)1 << 24, NULL, NULL);
+    free(path);
+    return text;
+}
+
+static int finish(fixture *f, pid_t child)
+{
+    int status = 0;
+    pid_t done = 0;
+    for (int tick = 0; tick < PATIENCE * 100 && done == 0; tick++) {
+        done = waitpid(child, &status, WNOHANG);
+        if (done == 0) usleep(10000);
+    }
+    if (done == 0) {
+        kill(child, SIGKILL);
+        waitpid(child, &status, 0);
+        fail_msg("the program did not end within %d s", PATIENCE);
+    }
+    free(f->out);
+    free(f->err);
+    f->out = slurp(f, "stdout");
+    f->err = slurp(f, "stderr");
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+static int run(fixture *f, const char *const *arguments) { return finish(f, start(f, arguments, -1)); }
+#define RUN(f, ...) run(f, (const char *const[]){__VA_ARGS__, NULL})
+
+/* The line of standard error that says why: the only one, and it holds the fragment. */
+static void assert_one_line(const fixture *f, const char *fragment)
+{
+    const size_t length = strlen(f->err);
+    const char *newline = strchr(f->err, '\n');
+    if (strncmp(f->err, "sanawm: ", 8) != 0 || newline != f->err + length - 1 || strstr(f->err, fragment) == NULL)
+        fail_msg("one line with \"%s\" was expected, found: %s", fragment, f->err);
+}
+
+static void assert_holds(const char *text, const char *fragment)
+{
+    if (text == NULL || strstr(text, fragment) == NULL)
+        fail_msg("no \"%s\" in: %s", fragment, text != NULL ? text : "");
+}
+
+static cJSON *parse_output(const fixture *f)
+{
+    swm_error error = {0};
+    cJSON *tree = swm_json_parse("standard output", f->out, strlen(f->out), &error);
+    if (tree == NULL) fail_msg("%s", error.text);
+    return tree;
+}
+
+static double number(const cJSON *object, const char *key)
+{
+    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (!cJSON_IsNumber(item)) fail_msg("no number %s", key);
+    return item->valuedouble;
+}
+
+static void write_place(const fixture *f, const char *name, const void *data, size_t size)
+{
+    swm_error error = {0};
+    char *path = swm_path_join(NULL, f->place, name);
+    if (swm_file_write(path, data, size, &error) != 0) fail_msg("%s", error.text);
+    free(path);
+}
+
+/* ---- usage ------------------------------------------------------------------------------------------------------- */
+
+static void wrong_usage_names_the_fix(void **state)
+{
+    static const struct {
+        const char *arguments[12], *fragment;
+    } cases[] = {
+        {{"genrate"}, "did you mean generate?"},
+        {{"help", "demmo"}, "did you mean demo?"},
+        {{"generate", "--stpes", "3"}, "did you mean --steps?"},
+        {{"generate", "--s", "3"}, "could be"},
+        {{"generate", "-x"}, "-x is unknown"},
+        {{"generate", "--steps"}, "needs a value"},
+        {{"generate", "--prompt", "--steps", "3"}, "--prompt needs a value"},
+        {{"generate", "--steps", "3x"}, "whole number from 2 to 1000"},
+        {{"generate", "--steps", "1"}, "whole number from 2 to 1000"},
+        {{"generate", "--steps", "99999999999999999999"}, "whole number from 2 to 1000"},
+        {{"generate", "--steps="}, "whole number from 2 to 1000"},
+        {{"generate", "--guidance", "nan"}, "number from 1 to 100"},
+        {{"generate", "--guidance", "0x5"}, "number from 1 to 100"},
+        {{"generate", "--guidance", "1e999"}, "number from 1 to 100"},
+        {{"generate", "--fps", " 16"}, "number from 1 to 1000"},
+        {{"generate", "--seed", "-1"}, "from 0 to 18446744073709551615"},
+        {{"generate", "--seed", "18446744073709551616"}, "from 0 to 18446744073709551615"},
+        {{"generate", "--size", "100x64"}, "multiples of 32"},
+        {{"generate", "--size", "64"}, "multiples of 32"},
+        {{"generate", "--codec", "mpeg"}, "h264|hevc|av1|ffv1|png"},
+        {{"generate", "--softcap=yes"}, "takes no value"},
+        {{"generate", "--prompt", ""}, "is empty"},
+        {{"generate", "picture.png"}, "one argument too many"},
+        {{"generate", "--action", "w-8"}, "--image is missing"},
+        {{"generate", "--image", "a.png"}, "pass --action"},
+        {{"generate", "--image", "a.png", "--action", "w-8", "--camera", "c.npy"}, "pass one of them"},
+        {{"generate", "--image", "a.png", "--camera", "c.npy", "--keys", "v1"}, "belong to --action"},
+        {{"generate", "--image", "a.png", "--action", "w-8", "--fov", "60", "--intrinsics", "k.npy"},
+         "pass one of them"},
+        {{"generate", "--image", "a.png", "--action", "w-8", "--prompt", "x", "--prompt-file", "y"}, "only one of"},
+        {{"demo", "--scene", "3"}, "from 0 to 2"},
+        {{"info"}, "DIR is missing"},
+        {{"camera"}, "is missing"},
+        {{"plan", "--model", "x", "--release"}, "pass one of them"},
+    };
+    fixture *f = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(run(f, cases[i].arguments), 2);
+        assert_one_line(f, cases[i].fragment);
+        assert_holds(f->err, "see sanawm help");
+        assert_string_equal(f->out, "");
+    }
+    assert_place_is_empty(f);
+}
+
+static void every_command_has_help(void **state)
+{
+    static const char *const names[] = {"generate", "demo", "camera", "info", "plan"};
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "help"), 0);
+    for (int i = 0; i < 5; i++) assert_holds(f->out, names[i]);
+    for (int i = 0; i < 5; i++) {
+        assert_int_equal(RUN(f, "help", names[i]), 0);
+        assert_holds(f->out, "--help");
+        assert_string_equal(f->err, "");
+        char *text = f->out;
+        f->out = NULL;
+        assert_int_equal(RUN(f, names[i], "--help"), 0);
+        assert_string_equal(f->out, text);
+        free(text);
+    }
+    assert_int_equal(RUN(f, "--version"), 0);
+    assert_holds(f->out, "sanawm 0.");
+}
+
+/* ---- camera ------------------------------------------------------------------------------------------------------ */
+
+static void camera_tells_saves_and_plots(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "camera", "w-8,d-8", "--json", "--intrinsics", "100,101,50,40", "--rotation_speed_deg=2"),
+                     0);
+    cJSON *tree = parse_output(f);
+    assert_int_equal((int)number(tree, "poses"), 17);
+    assert_int_equal((int)number(tree, "video_frames"), 17);
+    assert_true(fabs(number(tree, "largest_turn_degrees") - 2) < 1e-4);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(tree, "intrinsics")), 17);
+    cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "camera", "w-8,d-8", "--keys", "v1", "--save", "w-4.npy", "--plot", "path.svg"), 0);
+    assert_string_equal(f->out, "w-4.npy\npath.svg\n");
+    char *plot = slurp(f, "path.svg");
+    assert_holds(plot, "<svg");
+    free(plot);
+    assert_int_equal(RUN(f, "camera", "w-8,d-8", "--keys", "v1"), 0);
+    char *text = f->out;
+    f->out = NULL;
+    assert_int_equal(RUN(f, "camera", "w-4.npy"), 0);
+    assert_string_equal(f->out, text);
+    assert_int_equal(RUN(f, "camera", "w-4.npy", "--frames", "5"), 0);
+    assert_holds(f->err, "5 poses, a video of 1 frames");
+    free(text);
+    assert_int_equal(RUN(f, "camera", "none.npy"), 1);
+    assert_one_line(f, "cannot be opened");
+    /* A name that is an action too means the file: this one holds no poses. */
+    write_place(f, "w-4", "hello", 5);
+    assert_int_equal(RUN(f, "camera", "w-4"), 1);
+    assert_one_line(f, "w-4");
+    assert_int_equal(RUN(f, "camera", "w-8", "--frames", "10"), 1);
+    assert_one_line(f, "9 poses");
+    assert_int_equal(RUN(f, "camera", "w-x"), 1);
+    assert_one_line(f, "w-x");
+}
+
+/* ---- info and plan ----------------------------------------------------------------------------------------------- */
+
+static void info_counts_parameters(void **state)
+{
+    fixture *f = *state;
+    char *toy = absolute(f, "models/toyworld"), *model = absolute(f, tiny);
+    assert_int_equal(RUN(f, "info", toy), 0);
+    assert_holds(f->out, "11,130,912 parameters, BF16");
+    assert_holds(f->out, "7,250,493 parameters");
+    assert_holds(f->out, "null caption");
+    assert_int_equal(RUN(f, "info", model, "--json", "--fingerprint"), 0);
+    cJSON *tree = parse_output(f);
+    const cJSON *dit = cJSON_GetObjectItem(tree, "dit");
+    assert_int_equal((int)number(dit, "depth"), 4);
+    assert_int_equal((int)number(dit, "heads"), 2);
+    assert_int_equal(strlen(cJSON_GetObjectItem(dit, "fingerprint")->valuestring), 64);
+    assert_int_equal((int)number(cJSON_GetObjectItem(tree, "text_encoder"), "vocabulary"), 420);
+    cJSON_Delete(tree);
+    free(model);
+    free(toy);
+}
+
+static void info_says_what_is_missing(void **state)
+{
+    fixture *f = *state;
+    char *vae = absolute(f, "tests/golden/tiny_random_model/vae"),
+         *dit = absolute(f, "tests/golden/tiny_random_model/dit");
+    char *part = swm_path_join(NULL, f->place, "vae"), *broken = swm_path_join(NULL, f->place, "dit");
+    assert_int_equal(symlink(vae, part), 0);
+    assert_int_equal(RUN(f, "info", "."), 1);
+    assert_holds(f->err, "config.yaml is missing; copy it from Efficient-Large-Model/SANA-WM_bidirectional");
+    assert_holds(f->err, "dit/ is missing");
+    assert_holds(f->err, "gemma-2-2b-it");
+    assert_holds(f->out, "368,276 parameters");
+    assert_int_equal(remove(part), 0);
+    assert_int_equal(symlink(dit, broken), 0);
+    assert_int_equal(RUN(f, "info", "."), 1);
+    assert_holds(f->out, "4 blocks of width 64, 2 heads");
+    assert_int_equal(remove(broken), 0);
+    assert_int_equal(symlink(vae, broken), 0);
+    assert_int_equal(RUN(f, "info", ".", "--json"), 1);
+    assert_holds(f->err, "not those of a SANA-WM DiT");
+    cJSON *tree = parse_output(f);
+    assert_string_equal(cJSON_GetObjectItem(cJSON_GetObjectItem(tree, "dit"), "state")->valuestring, "broken");
+    cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "info", "nowhere"), 1);
+    assert_one_line(f, "nowhere");
+    free(vae);
+    free(dit);
+    free(part);
+    free(broken);
+}
+
+static void plan_knows_the_release(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "plan", "--release", "--frames", "961", "--size", "1280x704", "--rate", "100"), 0);
+    assert_holds(f->out, "2,661,800,448 parameters, 1541.");
+    assert_int_equal(RUN(f, "plan", "--frames", "961", "--rate", "100", "--compute", "bf16", "--json"), 0);
+    cJSON *tree = parse_output(f);
+    assert_true(number(tree, "dit_parameters") == 2661800448.0);
+    assert_true(fabs(number(tree, "dit_forward_flops") / 1e12 - 1541.5) < 0.05);
+    assert_true(number(tree, "seconds") > 0);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(tree, "stages")), 4);
+    cJSON_Delete(tree);
+    char *toy = absolute(f, "models/toyworld");
+    assert_int_equal(RUN(f, "plan", "--model", toy, "--frames", "30", "--steps", "20"), 0);
+    assert_holds(f->err, "33 frames instead of 30");
+    assert_holds(f->out, "11,130,912 parameters");
+    assert_holds(f->out, "matrix products of this machine");
+    free(toy);
+    assert_int_equal(RUN(f, "plan", "--model", "nowhere"), 1);
+    assert_one_line(f, "nowhere");
+}
+
+/* ---- generate ---------------------------------------------------------------------------------------------------- */
+
+/* The tiny model at its smallest, with further arguments behind. One thread: waiting threads would slow a busy machine. */
+static int generate(fixture *f, const char *const *more, pid_t *started)
+{
+    const char *arguments[MOST_ARGUMENTS + 1] = {"generate", "--size", "96x64", "--threads", "1", "--model"};
+    char *model = absolute(f, tiny);
+    int count = 6;
+    arguments[count++] = model;
+    while (*more != NULL && count < MOST_ARGUMENTS) arguments[count++] = *more++;
+    arguments[count] = NULL;
+    const pid_t child = start(f, arguments, -1);
+    free(model);
+    if (started != NULL) *started = child;
+    return started != NULL ? 0 : finish(f, child);
+}
+#define GENERATE(f, ...) generate(f, (const char *const[]){__VA_ARGS__, NULL}, NULL)
+
+/* Poses of which one number is no number. */
+static void write_bad_poses(const fixture *f)
+{
+    double values[9 * 16] = {0};
+    for (int i = 0; i < 9; i++) values[i * 16] = values[i * 16 + 5] = values[i * 16 + 10] = values[i * 16 + 15] = 1;
+    values[4 * 16 + 3] = NAN;
+    char *path = swm_path_join(NULL, f->place, "poses.npy");
+    assert_int_equal(swm_npy_save(path, SWM_F32, 3, (const int64_t[]){9, 4, 4}, values, NULL), 0);
+    free(path);
+}
+
+static void forget(const fixture *f, const char *name)
+{
+    char *path = swm_path_join(NULL, f->place, name);
+    assert_int_equal(remove(path), 0);
+    free(path);
+}
+
+static void bad_input_leaves_one_line_and_nothing_else(void **state)
+{
+    fixture *f = *state;
+    char *picture = absolute(f, scene), *huge = malloc((size_t)2 << 20);
+    assert_non_null(huge);
+    memset(huge, 'x', (size_t)2 << 20);
+    write_place(f, "text.png", "hello\n", 6);
+    write_place(f, "huge.txt", huge, (size_t)2 << 20);
+    write_bad_poses(f);
+    free(huge);
+    const struct {
+        const char *arguments[14], *fragment;
+    } cases[] = {
+        {{"--image", "none.png", "--action", "w-8", "--prompt", "x", "--fov", "60"}, "none.png"},
+        {{"--image", "text.png", "--action", "w-8", "--prompt", "x", "--fov", "60"}, "text.png"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "-o", "no/such/place.mp4"},
+         "no/such/place"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "-o", "video.avi"}, "video.avi"},
+        {{"--image", picture, "--camera", "poses.npy", "--prompt", "x", "--fov", "60"}, "poses.npy"},
+        {{"--image", picture, "--camera", "none.npy", "--prompt", "x", "--fov", "60"}, "none.npy"},
+        {{"--image", picture, "--action", "w-8;", "--prompt", "x", "--fov", "60"}, "w-8;"},
+        {{"--image", picture, "--action", "q-8", "--prompt", "x", "--fov", "60"}, "q-8"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--frames", "17"}, "9 poses"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "a\xff", "--fov", "60"}, "UTF-8"},
+        {{"--image", picture, "--action", "w-8", "--prompt", " \n", "--fov", "60"}, "empty"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "@huge.txt", "--fov", "60"}, "huge.txt"},
+        {{"--image", picture, "--action", "w-8", "--prompt-file", "none.txt", "--fov", "60"}, "none.txt"},
+        {{"--image", picture, "--action", "w-8", "--fov", "60"}, "--prompt"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "0,0,1,1"}, "focal"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3"}, "fx,fy,cx,cy"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3,4,5"}, "fx,fy,cx,cy"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cuda"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--dit", "none.safetensors"},
+         "none.safetensors"},
+        {{"--image", picture, "--action", "w-8", "--prompt-embeddings", "text.png", "--fov", "60"}, "text.png"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const int status = generate(f, cases[i].arguments, NULL);
+        if (status != 1) fail_msg("case %zu ended with %d: %s", i, status, f->err);
+        assert_string_equal(f->out, "");
+        if (strstr(f->err, "so far)") == NULL) assert_one_line(f, cases[i].fragment);
+        assert_holds(f->err, cases[i].fragment);
+    }
+    free(picture);
+    forget(f, "text.png");
+    forget(f, "huge.txt");
+    forget(f, "poses.npy");
+    assert_place_is_empty(f);
+}
+
+static void generate_makes_a_video_and_tells_how(void **state)
+{
+    fixture *f = *state;
+    char *picture = absolute(f, scene);
+    assert_int_equal(GENERATE(f, "--image", picture, "--action", "w-8", "--prompt", "a road", "--num_frames", "9",
+                              "--step", "2", "--cfg_scale=3", "--seed", "18446744073709551615", "--intrinsics",
+                              "178,178,112,64", "-oclip.mp4", "--json", "--save-prompt-embeddings", "road.safetensors"),
+                     0);
+    assert_holds(f->err, "seed 18446744073709551615, 2 steps, guidance 3");
+    assert_holds(f->err, "denoise");
+    cJSON *tree = parse_output(f);
+    assert_string_equal(cJSON_GetObjectItem(tree, "video")->valuestring, "clip.mp4");
+    assert_string_equal(cJSON_GetObjectItem(tree, "sidecar")->valuestring, "clip.json");
+    assert_int_equal((int)number(cJSON_GetObjectItem(tree, "run"), "frames"), 9);
+    cJSON_Delete(tree);
+    swm_error error = {0};
+    swm_video_info info;
+    char *video = swm_path_join(NULL, f->place, "clip.mp4");
+    swm_video_reader *reader = swm_video_reader_open(video, &info, &error);
+    if (reader == NULL) fail_msg("%s", error.text);
+    assert_int_equal(info.width, 96);
+    assert_int_equal(info.height, 64);
+    assert_int_equal(info.frames, 9);
+    swm_video_reader_close(reader);
+    free(video);
+    /* Without progress and from the saved prompt: the path is all there is to read. */
+    assert_int_equal(GENERATE(f, "--image", picture, "--action", "w-8", "--fov", "60", "--steps", "2",
+                              "--prompt-embeddings", "road.safetensors", "--quiet", "--no-sidecar", "-o", "again.mkv"),
+                     0);
+    assert_string_equal(f->out, "again.mkv\n");
+    assert_string_equal(f->err, "");
+    char *sidecar = swm_path_join(NULL, f->place, "again.json");
+    assert_false(swm_file_exists(sidecar));
+    free(sidecar);
+    free(picture);
+}
+
+static void demo_films_the_toy_world(void **state)
+{
+    fixture *f = *state;
+    char *toy = absolute(f, "models/toyworld");
+    assert_int_equal(RUN(f, "demo", "w-9", "--steps", "2", "--threads", "1", "--scene", "1", "--model", toy), 0);
+    assert_string_equal(f->out, "demo.mp4\n");
+    assert_holds(f->err, "9 frames of 224x128 along w-9");
+    assert_int_equal(RUN(f, "demo", "w-9-", "--model", toy), 1);
+    assert_one_line(f, "w-9-");
+    assert_int_equal(RUN(f, "demo", "--model", "nowhere"), 1);
+    assert_one_line(f, "nowhere");
+    free(toy);
+}
+
+static void ctrl_c_leaves_nothing(void **state)
+{
+    fixture *f = *state;
+    char *picture = absolute(f, scene);
+    pid_t child;
+    generate(f,
+             (const char *const[]){"--image", picture, "--action", "w-64", "--prompt", "x", "--fov", "60", "--steps",
+                                   "1000", NULL},
+             &child);
+    bool denoising = false;
+    for (int tick = 0; tick < PATIENCE * 100 && !denoising; tick++) {
+        usleep(10000);
+        char *text = slurp(f, "stderr");
+        denoising = text != NULL && strstr(text, "denoise") != NULL;
+        free(text);
+    }
+    assert_true(denoising);
+    assert_int_equal(kill(child, SIGINT), 0);
+    assert_int_equal(finish(f, child), 130);
+    assert_holds(f->err, "interrupted");
+    assert_string_equal(f->out, "");
+    assert_place_is_empty(f);
+    free(picture);
+}
+
+/* A terminal that shows pictures gets a line that is redrawn, and the preview above it. */
+static void terminal_shows_progress_and_preview(void **state)
+{
+    fixture *f = *state;
+    const int master = posix_openpt(O_RDWR | O_NOCTTY);
+    assert_true(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    char name[128];
+    assert_int_equal(ptsname_r(master, name, sizeof name), 0);
+    const int slave = open(name, O_RDWR | O_NOCTTY);
+    assert_true(slave >= 0);
+    const struct winsize size = {.ws_row = 24, .ws_col = 60};
+    assert_int_equal(ioctl(slave, TIOCSWINSZ, &size), 0);
+    char *picture = absolute(f, scene), *model = absolute(f, tiny);
+    const pid_t child =
+        start(f,
+              (const char *const[]){"generate", "--model", model, "--size", "96x64", "--image", picture, "--action",
+                                    "w-8", "--prompt", "x", "--fov", "60", "--steps", "2", NULL},
+              slave);
+    close(slave);
+    /* Reading ends with an error when the last writer is gone. */
+    size_t length = 0, room = (size_t)1 << 20;
+    char *screen = calloc(room, 1);
+    assert_non_null(screen);
+    for (ssize_t got = 1; got > 0 && length<room - 1; length += got> 0 ? (size_t)got : 0)
+        got = read(master, screen + length, room - 1 - length);
+    close(master);
+    assert_int_equal(finish(f, child), 0);
+    assert_holds(screen, "\r\033[Kdenoise");
+    assert_holds(screen, "\033_Ga=T,f=100,q=2,C=1");
+    assert_holds(screen, "2/2 100%");
+    free(screen);
+    free(model);
+    free(picture);
+}
+
+static void full_output_is_a_failure(void **state)
+{
+    fixture *f = *state;
+    char *full = swm_path_join(NULL, f->place, "stdout");
+    assert_int_equal(symlink("/dev/full", full), 0);
+    const pid_t child = start(f, (const char *const[]){"camera", "w-8", NULL}, -1);
+    assert_int_equal(finish(f, child), 1);
+    assert_holds(f->err, "standard output cannot be written");
+    free(full);
+}
+
+int test_cli(void)
+{
+#define TEST(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        TEST(wrong_usage_names_the_fix),
+        TEST(every_command_has_help),
+        TEST(camera_tells_saves_and_plots),
+        TEST(info_counts_parameters),
+        TEST(info_says_what_is_missing),
+        TEST(plan_knows_the_release),
+        TEST(bad_input_leaves_one_line_and_nothing_else),
+        TEST(generate_makes_a_video_and_tells_how),
+        TEST(demo_films_the_toy_world),
+        TEST(ctrl_c_leaves_nothing),
+        TEST(terminal_shows_progress_and_preview),
+        TEST(full_output_is_a_failure),
+    };
+#undef TEST
+    return cmocka_run_group_tests_name("cli", tests, NULL, NULL);
+}
