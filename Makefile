@@ -40,7 +40,7 @@ LIBS = $(package_libs) -lm -lpthread
 
 SOURCES := $(wildcard src/*.c src/*/*.c)
 SOURCES := $(filter-out src/cuda/%,$(SOURCES))
-CLI := $(wildcard cli/*.c)
+CLI := $(wildcard cli/*.c) bench/stages.c
 TESTS := $(wildcard tests/*.c)
 FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
@@ -51,7 +51,7 @@ LIBRARY := $(BUILD)/libsanawm.a
 SHARED := $(BUILD)/libsanawm.so.0
 PROGRAM := $(BUILD)/sanawm
 
-.PHONY: all help deps test golden demo install uninstall clean format format-check fuzz valgrind
+.PHONY: all help deps test golden demo install uninstall clean format format-check fuzz valgrind bench-pytorch
 
 all: $(LIBRARY) $(SHARED) $(PROGRAM)
 
@@ -61,7 +61,8 @@ help:
 	@echo 'make           build the library and build/sanawm'
 	@echo 'make golden GOLDEN=DIR [DEVICE=cpu] [DTYPE=f32]   compare every golden file in DIR'
 	@echo 'make fuzz [SECONDS=60]   run every fuzz target (clang)'
-	@echo 'make valgrind  the demo under valgrind'
+	@echo 'make valgrind  a short demo under valgrind'
+	@echo 'make bench-pytorch [PYTHON=python3] [THREADS=n]   side by side with PyTorch (bench/README.md)'
 	@echo 'make install   library, header, pkg-config file and program below PREFIX'
 	@echo 'make deps      install the Debian packages of tools/debian-packages.txt'
 	@echo 'make format    clang-format; make format-check only looks'
@@ -125,9 +126,10 @@ $(BUILD)/example: examples/generate.c $(SHARED)
 deps:
 	@tools/install-packages build $(PACKAGES) cmocka
 
+# Threads that wait for each other by spinning take minutes on a machine that others use too.
 test: deps
 	@$(MAKE) --no-print-directory all $(BUILD)/run-tests $(BUILD)/example
-	$(BUILD)/run-tests $(ONLY)
+	OMP_WAIT_POLICY=passive $(BUILD)/run-tests $(ONLY)
 
 # GOLDEN=DIR: every golden file in a directory. DEVICE=cpu, DTYPE=f32.
 GOLDEN ?= tests/golden
@@ -144,7 +146,17 @@ demo: deps
 
 valgrind: $(PROGRAM)
 	valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite --suppressions=tests/valgrind.supp \
-	    $(PROGRAM) demo --steps 2 --threads 1 --output $(BUILD)/valgrind.mp4
+	    $(PROGRAM) demo w-8 --steps 2 --threads 1 --quiet --output $(BUILD)/valgrind.mp4
+
+# PYTHON needs torch, diffusers, safetensors and numpy: bench/README.md.
+PYTHON ?= python3
+THREADS ?= $(shell nproc)
+ROUNDS ?= 10
+$(BUILD)/bench-worker: $(BUILD)/bench/worker.o $(BUILD)/bench/stages.o $(LIBRARY)
+	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) -o $@
+
+bench-pytorch: $(BUILD)/bench-worker
+	$(PYTHON) bench/compare_pytorch.py --worker $(BUILD)/bench-worker --threads $(THREADS) --rounds $(ROUNDS)
 
 # Fuzzing needs clang. Parsers only: core, io, text and camera, without the CPU kernels.
 SECONDS ?= 60

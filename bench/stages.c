@@ -1,6 +1,9 @@
 /* Implements stages.h. */
 #include "stages.h"
 
+#include "sample/sampler.h"
+#include "text/prompt.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +21,8 @@ int bench_stages_parse(const char *text, unsigned *stages, swm_error *error)
                (strlen(stage_names[stage]) != length || strncmp(stage_names[stage], word, length) != 0))
             stage++;
         if (stage == BENCH_STAGE_COUNT)
-            return swm_fail(error, "no stage \"%.*s\"; prompt, encode, denoise and decode are there", (int)length, word);
+            return swm_fail(error, "no stage \"%.*s\"; prompt, encode, denoise and decode are there", (int)length,
+                            word);
         *stages |= 1u << stage;
         word += length;
         if (*word == '\0') return 0;
@@ -63,7 +67,8 @@ static float *make_input(const swm_weights *source, const char *name, float scal
     return values;
 }
 
-#define SHAPE(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                                     \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 /* A camera at rest with a field of view of about 60 degrees. */
 static void rest_camera(float *conditions, swm_latent_shape s)
@@ -92,7 +97,8 @@ static int make_inputs(bench *m, const swm_weights *source, swm_error *error)
         return -1;
     if (source == NULL || swm_weights_find(source, "conditions") == NULL) rest_camera(in->conditions, s);
     for (int64_t f = 1; f < s.frames; f++) in->timesteps[f] = 1000;
-    for (int64_t i = 0; i < m->shape.prompt_tokens; i++) in->ids[i] = (int32_t)(i * 37 % m->model->gemma.config.vocab_size);
+    for (int64_t i = 0; has(m, BENCH_PROMPT) && i < m->shape.prompt_tokens; i++)
+        in->ids[i] = (int32_t)(i * 37 % m->model->gemma.config.vocab_size);
     return 0;
 }
 
@@ -105,8 +111,11 @@ static int prepare_denoise(bench *m, swm_backend *b, swm_error *error)
     int64_t tokens = m->model->config.model_max_length;
     swm_prompt prompt;
     if (swm_prompt_null(&prompt, tokens, m->model->dit->size.caption_channels, error) != 0) return -1;
-    swm_dit_cameras cameras = {.frames = s.frames, .height = s.height, .width = s.width,
-                               .conditions = m->inputs.conditions, .plucker = m->inputs.plucker};
+    swm_dit_cameras cameras = {.frames = s.frames,
+                               .height = s.height,
+                               .width = s.width,
+                               .conditions = m->inputs.conditions,
+                               .plucker = m->inputs.plucker};
     swm_dit_view_prepare(b, m->model->dit, &m->view, &cameras);
     swm_dit_caption_prepare(b, m->model->dit, &m->caption, tokens, prompt.states, prompt.mask);
     swm_prompt_free(&prompt);
@@ -144,20 +153,20 @@ typedef struct pass {
     float *result;
     double start, seconds;
     swm_work work; /* the count at `start`, then what the pass added */
+    swm_error error;
 } pass;
 
+/* Checking waits for the device. */
 static void start_clock(pass *p)
 {
-    swm_error none = {0};
-    if (!swm_failed(&p->b->error)) swm_backend_check(p->b, &none);
+    swm_backend_check(p->b, &p->error);
     p->work = p->b->work;
     p->start = swm_seconds();
 }
 
 static void stop_clock(pass *p)
 {
-    swm_error error = {0};
-    if (swm_backend_check(p->b, &error) != 0) swm_fail(&p->b->error, "%s", error.text);
+    swm_backend_check(p->b, &p->error);
     p->seconds = swm_seconds() - p->start;
     p->work = (swm_work){p->b->work.flops - p->work.flops, p->b->work.bytes - p->work.bytes,
                          p->b->work.operations - p->work.operations};
@@ -170,7 +179,10 @@ static swm_tensor run_denoise(pass *p)
     int64_t whole = 0;
     swm_dit_step step = {
         .latent = SWM_UPLOAD(p->b, p->b->compute, m->inputs.latent, s.channels, s.frames, s.height, s.width),
-        .timesteps = m->inputs.timesteps, .caption = &m->caption, .view = &m->view, .chunks = {1, &whole},
+        .timesteps = m->inputs.timesteps,
+        .caption = &m->caption,
+        .view = &m->view,
+        .chunks = {1, &whole},
     };
     start_clock(p);
     swm_tensor velocity = swm_dit_forward(p->b, m->model->dit, &step);
@@ -222,7 +234,8 @@ static int run_pass(pass *p, bench_stage stage, swm_error *error)
     }
     if (p->result != NULL && swm_present(result)) swm_download(p->b, p->result, result);
     swm_release(p->b, mark);
-    return swm_backend_check(p->b, error);
+    swm_backend_check(p->b, &p->error);
+    return swm_failed(&p->error) ? swm_fail(error, "%s", p->error.text) : 0;
 }
 
 int bench_pass(bench *m, bench_stage stage, double *seconds, float *result, swm_error *error)
@@ -268,7 +281,8 @@ int bench_open(bench *m, swm_backend *b, const swm_checkpoint *model, bench_shap
     *m = (bench){.backend = b, .model = model, .shape = shape, .stages = stages};
     size_t peak;
     if (has(m, BENCH_PROMPT) && model->gemma.layers == NULL)
-        return swm_fail(error, "%s: has no text encoder to time; leave the stage \"prompt\" away", model->layout.directory);
+        return swm_fail(error, "%s: has no text encoder to time; leave the stage \"prompt\" away",
+                        model->layout.directory);
     if (make_inputs(m, source, error) != 0 || plan_scratch(m, &peak, error) != 0) return -1;
     if (swm_backend_reserve(b, peak, error) != 0) return -1;
     return has(m, BENCH_DENOISE) ? prepare_denoise(m, b, error) : 0;
@@ -306,8 +320,12 @@ int bench_measure(bench *m, bench_stage stage, int repeats, bench_time *time, sw
     }
     qsort(seconds, (size_t)repeats, sizeof *seconds, compare_seconds);
     *time = (bench_time){
-        .repeats = repeats, .best = seconds[0], .worst = seconds[repeats - 1], .work = p.work,
-        .median = (seconds[(repeats - 1) / 2] + seconds[repeats / 2]) / 2, .scratch = m->backend->scratch.peak,
+        .repeats = repeats,
+        .best = seconds[0],
+        .worst = seconds[repeats - 1],
+        .work = p.work,
+        .median = (seconds[(repeats - 1) / 2] + seconds[repeats / 2]) / 2,
+        .scratch = m->backend->scratch.peak,
     };
     free(seconds);
     return result;
@@ -363,8 +381,8 @@ static size_t place_networks(swm_checkpoint *model, unsigned stages, char *memor
         used = place_tensors(outer, sizeof outer, memory, used);
         model->gemma.embedding = outer[0];
         model->gemma.norm = outer[1];
-        used = place_tensors(model->gemma.layers, (size_t)model->gemma.config.layers * sizeof *model->gemma.layers, memory,
-                             used);
+        used = place_tensors(model->gemma.layers, (size_t)model->gemma.config.layers * sizeof *model->gemma.layers,
+                             memory, used);
     }
     return used;
 }

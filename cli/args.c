@@ -72,7 +72,7 @@ static int store(const cli_command *command, const cli_option *o, const char *te
 {
     void *at = (char *)values + o->offset;
     switch (o->kind) {
-    case CLI_HEADING:
+    case CLI_HEADING: break;
     case CLI_FLAG: *(bool *)at = true; return CLI_OK;
     case CLI_STRING:
         if (text[0] == '\0') return cli_usage(command, "--%s is empty; expected %s", o->name, o->value);

@@ -218,6 +218,8 @@ static int run_camera(const cli_command *command, int argc, char **argv)
     camera_values v = {0};
     const char *source = NULL;
     int status;
+    if (argc > 0 && strcmp(argv[0], "convert") == 0)
+        return cli_camera_convert.run(&cli_camera_convert, argc - 1, argv + 1);
     if (!cli_parse(command, argc, argv, &v, &source, &status)) return status;
     swm_error error = {0};
     swm_trajectory path = {0};

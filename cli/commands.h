@@ -4,6 +4,6 @@
 
 #include "args.h"
 
-extern const cli_command cli_generate, cli_demo, cli_info, cli_plan, cli_camera;
+extern const cli_command cli_generate, cli_demo, cli_info, cli_plan, cli_camera, cli_camera_convert, cli_eval, cli_bench;
 
 #endif

@@ -184,14 +184,13 @@ static int print_result_json(const cli_run *run, const char *sidecar)
 
 static int report_result(const cli_run *run, bool json)
 {
-    swm_error error = {0};
     if (!run->quiet) cli_message("done in %s", cli_duration(run->seconds).text);
     if (!json) {
         puts(run->output.path);
         return CLI_OK;
     }
-    char *sidecar = run->output.no_sidecar ? NULL : cli_sidecar_path(run->output.path, &error);
-    const int status = swm_failed(&error) ? cli_failure(&error) : print_result_json(run, sidecar);
+    char *sidecar = run->output.no_sidecar ? NULL : swm_sidecar_path(run->output.path);
+    const int status = print_result_json(run, sidecar);
     free(sidecar);
     return status;
 }

@@ -7,7 +7,7 @@
 
 #include "sanawm.h"
 
-static const cli_command *const commands[] = {&cli_generate, &cli_demo, &cli_camera, &cli_info, &cli_plan};
+static const cli_command *const commands[] = {&cli_generate, &cli_demo, &cli_camera, &cli_eval, &cli_info, &cli_plan, &cli_bench};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static const cli_command *find_command(const char *name)

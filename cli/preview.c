@@ -21,8 +21,8 @@ static bool variable_is(const char *name, const char *value)
     return found != NULL && strcmp(found, value) == 0;
 }
 
-/* A terminal is asked for nothing, so that no answer can end up in the user's shell: its name has to do. Inside tmux and
- * screen pictures would need a passthrough that is usually off. */
+/* A terminal is asked for nothing, so that no answer can end up in the user's shell: its name has to do. Inside tmux
+ * and screen pictures would need a passthrough that is usually off. */
 static cli_preview_protocol detect(void)
 {
     const char *term = getenv("TERM");

@@ -17,12 +17,12 @@
 
 /* ---- places ------------------------------------------------------------------------------------------------------ */
 
-/* `start` and the two directories above it: build/ and build/sanitize/ are both places of the program. */
-static char *model_above(const char *start, swm_error *error)
+/* From build/, build/sanitize/ or deeper, and from PREFIX/bin/ wherever the whole of PREFIX was moved. */
+static char *model_near(const char *program_directory, swm_error *error)
 {
-    static const char *const above[] = {"..", "../..", "../../.."};
-    for (int i = 0; i < 3; i++) {
-        char *path = swm_format(error, "%s/%s/models/toyworld", start, above[i]);
+    static const char *const places[] = {"../models", "../../models", "../../../models", "../share/sanawm/models"};
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        char *path = swm_format(error, "%s/%s/toyworld", program_directory, places[i]);
         char *resolved = path != NULL && swm_directory_exists(path) ? realpath(path, NULL) : NULL;
         free(path);
         if (resolved != NULL) return resolved;
@@ -38,7 +38,7 @@ char *cli_builtin_model(swm_error *error)
         program[length] = '\0';
         char *slash = strrchr(program, '/');
         if (slash != NULL) *slash = '\0';
-        char *found = model_above(program, error);
+        char *found = model_near(program, error);
         if (found != NULL) return found;
     }
     if (swm_directory_exists(SWM_DATADIR "/models/toyworld"))
@@ -79,14 +79,6 @@ int cli_choose_output(swm_output_options *output, swm_error *error)
                        : strcmp(output->codec, "ffv1") == 0 ? "output.mkv"
                                                             : "output.mp4";
     return check_ending(output->path, output->codec, error);
-}
-
-char *cli_sidecar_path(const char *video, swm_error *error)
-{
-    const char *name = strrchr(video, '/') != NULL ? strrchr(video, '/') + 1 : video;
-    const char *dot = strrchr(name, '.');
-    if (dot == NULL || dot == name) dot = name + strlen(name);
-    return swm_format(error, "%.*s.json", (int)(dot - video), video);
 }
 
 /* ---- intrinsics -------------------------------------------------------------------------------------------------- */
@@ -180,6 +172,6 @@ int cli_generate_run(const swm_model *model, cli_run *run)
         cli_message("%s", message.text);
         return CLI_FAILURE;
     }
-    cli_message("interrupted; nothing was written");
+    cli_message("interrupted; no video was written");
     return cli_interrupt_status();
 }

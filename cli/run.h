@@ -24,8 +24,6 @@ typedef struct cli_run {
 /* Where no path was chosen: a name that fits the codec. Also settles the codec from the path's ending where it was not
  * chosen, and refuses a path that does not fit it. */
 int cli_choose_output(swm_output_options *output, swm_error *error);
-/* Fresh memory: where the sidecar of a video lies. */
-char *cli_sidecar_path(const char *video, swm_error *error);
 
 /* Returns an exit status; failures have been told. */
 int cli_generate_run(const swm_model *model, cli_run *run);

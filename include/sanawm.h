@@ -139,8 +139,11 @@ typedef struct swm_output_options {
     const char *path;  /* .mp4, .mkv for ffv1, a directory for png */
     const char *codec; /* "h264" (NULL), "hevc", "av1", "ffv1", "png" */
     int quality;       /* the codec's constant quality (CRF); 0: its default */
-    bool no_sidecar;   /* do not write PATH with .json for its suffix */
+    bool no_sidecar;   /* do not write the JSON text beside it */
 } swm_output_options;
+
+/* Where the sidecar of a video stands: "clip.mp4" -> "clip.json", "frames/" -> "frames.json". free() it. */
+SWM_API char *swm_sidecar_path(const char *path);
 
 /* Frames go into a video, renamed into place when complete, with the sidecar beside it. */
 SWM_API int swm_generate_file(const swm_model *model, const swm_request *request, const swm_output_options *output,

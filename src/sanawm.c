@@ -54,12 +54,33 @@ swm_request swm_request_defaults(const swm_model *model)
     return request;
 }
 
-static int generate(const swm_model *model, const swm_request *request, const swm_events *events, char **sidecar,
-                    swm_error *error)
+/* The video that frames go into, opened before the work begins: a place that cannot be written, or a codec that is not
+ * there, is found out now and not after an hour. */
+typedef struct recording {
+    const char *path;
+    swm_video_options options;
+    const swm_events *events; /* the caller's; may be NULL */
+    swm_video *video;
+    swm_error error; /* of the video */
+} recording;
+
+static int open_recording(recording *r, const swm_job *job, swm_error *error)
+{
+    r->options.width = job->width;
+    r->options.height = job->height;
+    r->options.fps = job->fps;
+    r->video = swm_video_open(r->path, &r->options, error);
+    return r->video != NULL ? 0 : -1;
+}
+
+/* `into` may be NULL. */
+static int generate(const swm_model *model, const swm_request *request, const swm_events *events, recording *into,
+                    char **sidecar, swm_error *error)
 {
     swm_job job;
     swm_run_report report;
     int result = swm_job_resolve(&job, &model->checkpoint, request, events, error);
+    if (result == 0 && into != NULL) result = open_recording(into, &job, error);
     if (result == 0) result = swm_pipeline_run(&job, events, request->threads, &report, error);
     if (result == 0 && sidecar != NULL) {
         *sidecar = swm_sidecar(&job, &report, error);
@@ -74,29 +95,16 @@ int swm_generate(const swm_model *model, const swm_request *request, const swm_e
 {
     swm_error error = {0};
     if (sidecar != NULL) *sidecar = NULL;
-    int result = generate(model, request, events, sidecar, &error);
+    int result = generate(model, request, events, NULL, sidecar, &error);
     hand_over(message, &error);
     return result;
 }
 
 /* ---- into a file --------------------------------------------------------------------------------------------------------- */
 
-/* Frames on their way into a video, which is opened with the first of them, when its size is known. */
-typedef struct recording {
-    const char *path;
-    swm_video_options options;
-    const swm_events *events; /* the caller's; may be NULL */
-    swm_video *video;
-    swm_error error; /* of the video */
-} recording;
-
 static int record_frames(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height)
 {
     recording *r = user;
-    r->options.width = width;
-    r->options.height = height;
-    if (r->video == NULL) r->video = swm_video_open(r->path, &r->options, &r->error);
-    if (r->video == NULL) return -1;
     for (int64_t i = 0; i < count; i++)
         if (swm_video_write(r->video, rgb + (size_t)i * (size_t)width * (size_t)height * 3, &r->error) != 0) return -1;
     if (r->events == NULL || r->events->frames == NULL) return 0;
@@ -121,8 +129,7 @@ static bool pass_stop(void *user)
     return r->events->stop(r->events->user);
 }
 
-/* "clip.mp4" -> "clip.json"; a directory of pictures "clip" -> "clip.json" too. */
-static char *sidecar_path(const char *path, swm_error *error)
+char *swm_sidecar_path(const char *path)
 {
     size_t length = strlen(path);
     while (length > 1 && path[length - 1] == '/') length--;
@@ -132,17 +139,26 @@ static char *sidecar_path(const char *path, swm_error *error)
             stem = i - 1;
             break;
         }
-    return swm_format(error, "%.*s.json", (int)stem, path);
+    return swm_format(NULL, "%.*s.json", (int)stem, path);
 }
 
-/* A place that cannot be written is found out now and not after an hour. */
-static int check_writable(const char *path, swm_error *error)
+/* The video and, beside it, the text that describes it: both in place, or neither. */
+static int finish_recording(recording *r, const char *sidecar, bool beside, swm_error *error)
 {
-    swm_output probe;
-    char *name = swm_format(error, "%s.json", path);
-    int result = name != NULL ? swm_output_open(&probe, name, error) : -1;
-    if (result == 0) swm_output_abandon(&probe);
-    free(name);
+    swm_output output = {0};
+    int result = 0;
+    if (beside) {
+        char *path = swm_sidecar_path(r->path);
+        result = path != NULL ? swm_output_open(&output, path, error) : swm_fail(error, "out of memory");
+        if (result == 0) result = swm_output_write(&output, sidecar, strlen(sidecar), error);
+        free(path);
+    }
+    if (result == 0) {
+        result = swm_video_finish(r->video, error);
+        r->video = NULL;
+    }
+    if (result == 0 && beside) return swm_output_commit(&output, error);
+    swm_output_abandon(&output);
     return result;
 }
 
@@ -151,7 +167,7 @@ int swm_generate_file(const swm_model *model, const swm_request *request, const 
 {
     recording r = {.path = output->path, .events = events};
     swm_error error = {0};
-    char *sidecar = NULL, *beside = NULL;
+    char *sidecar = NULL;
     swm_events own = {
         .user = &r,
         .frames = record_frames,
@@ -160,7 +176,6 @@ int swm_generate_file(const swm_model *model, const swm_request *request, const 
         .stop = events != NULL && events->stop != NULL ? pass_stop : NULL,
     };
     r.options = (swm_video_options){
-        .fps = request->fps != 0 ? request->fps : 16,
         .quality = output->quality > 0 ? output->quality : -1,
         .threads = request->threads,
         .comment = "sana-wm.c " SWM_VERSION,
@@ -168,20 +183,10 @@ int swm_generate_file(const swm_model *model, const swm_request *request, const 
     int result = output->path == NULL ? swm_fail(&error, "no output was named; pass one with --output") : 0;
     if (result == 0)
         result = swm_video_codec_from_name(output->codec != NULL ? output->codec : "h264", &r.options.codec, &error);
-    if (result == 0) result = check_writable(output->path, &error);
-    if (result == 0 && !output->no_sidecar) {
-        beside = sidecar_path(output->path, &error);
-        if (beside == NULL) result = -1;
-    }
-    if (result == 0) result = generate(model, request, &own, &sidecar, &error);
+    if (result == 0) result = generate(model, request, &own, &r, &sidecar, &error);
     if (swm_failed(&r.error)) error = r.error; /* the video's words say more than that frames were refused */
-    if (result == 0) {
-        result = swm_video_finish(r.video, &error);
-        r.video = NULL;
-    }
-    if (result == 0 && beside != NULL) result = swm_file_write(beside, sidecar, strlen(sidecar), &error);
+    if (result == 0) result = finish_recording(&r, sidecar, !output->no_sidecar, &error);
     swm_video_abort(r.video);
-    free(beside);
     free(sidecar);
     hand_over(message, &error);
     return result;

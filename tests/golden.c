@@ -23,9 +23,18 @@ static const golden_kind bf16_reference = {"bf16_reference", is_bf16_reference, 
 
 /* The first that recognises a file has it. */
 static const golden_kind *const kinds[] = {
-    &golden_kind_dit_streaming, &golden_kind_dit_chunk_causal, &golden_kind_dit,      &golden_kind_vae,
-    &gemma3,                    &golden_kind_gemma2,           &golden_kind_camera,   &golden_kind_sampler,
-    &golden_kind_rng_cuda,      &golden_kind_pipeline,         &golden_kind_toyworld, &refiner,
+    &golden_kind_dit_streaming,
+    &golden_kind_dit_chunk_causal,
+    &golden_kind_dit,
+    &golden_kind_vae,
+    &gemma3,
+    &golden_kind_gemma2,
+    &golden_kind_camera,
+    &golden_kind_sampler,
+    &golden_kind_rng_cuda,
+    &golden_kind_pipeline,
+    &golden_kind_toyworld,
+    &refiner,
     &bf16_reference,
 };
 
@@ -75,7 +84,8 @@ static const swm_tensor *need(golden *g, int rank, const char *name)
         return NULL;
     }
     if (rank >= 0 && t->rank != rank) {
-        swm_fail(&g->error, "%s: tensor %s has shape %s, expected %d dimensions", g->path, name, swm_describe(*t).text, rank);
+        swm_fail(&g->error, "%s: tensor %s has shape %s, expected %d dimensions", g->path, name, swm_describe(*t).text,
+                 rank);
         return NULL;
     }
     return t;
@@ -147,7 +157,8 @@ static void print_line(const golden *g, const char *tensor, const swm_distance *
     fprintf(out, "  %-12s %s\n", bound, verdict);
 }
 
-static void out_of_bounds(golden *g, const char *name, const swm_distance *distance, const char *bound, const char *what)
+static void out_of_bounds(golden *g, const char *name, const swm_distance *distance, const char *bound,
+                          const char *what)
 {
     g->totals->outside++;
     print_line(g, name, distance, bound, what);
@@ -277,7 +288,7 @@ swm_backend *golden_open_device(const golden_options *options, swm_error *error)
         swm_fail(error, "the cpu computes in f32 only, not in %s", swm_dtype_name(options->compute));
         return NULL;
     }
-    return swm_backend_open_cpu(0, error);
+    return swm_backend_open_cpu(options->threads, error);
 }
 
 static int plan_peak(const golden_options *options, golden_job job, void *user, size_t *peak, swm_error *error)
@@ -316,7 +327,8 @@ static int open_file(golden *g)
 {
     const char *slash = strrchr(g->path, '/');
     g->name = slash != NULL ? slash + 1 : g->path;
-    g->directory = swm_format(&g->error, "%.*s", slash != NULL ? (int)(slash - g->path) : 1, slash != NULL ? g->path : ".");
+    g->directory =
+        swm_format(&g->error, "%.*s", slash != NULL ? (int)(slash - g->path) : 1, slash != NULL ? g->path : ".");
     g->tensors = g->directory != NULL ? swm_safetensors_open(g->path, &g->error) : NULL;
     if (g->tensors == NULL) return -1;
     const char *config = swm_safetensors_metadata(g->tensors, "config");

@@ -17,6 +17,7 @@
 typedef struct golden_options {
     const char *device; /* "cpu" */
     swm_dtype compute;
+    int threads; /* of the CPU; 0: all */
     FILE *lines; /* one a tensor; NULL: silent */
 } golden_options;
 

@@ -57,8 +57,8 @@ static int read_inputs(golden *g, const swm_dit *dit, const char *prefix, inputs
 {
     const swm_tensor *x = golden_need(g, 5, "%sin.x", prefix), *y = golden_need(g, 4, "%sin.y", prefix);
     if (x == NULL || y == NULL) return -1;
-    *in = (inputs){.batch = x->shape[0], .tokens = y->shape[2],
-                   .shape = {x->shape[1], x->shape[2], x->shape[3], x->shape[4]}};
+    *in = (inputs){
+        .batch = x->shape[0], .tokens = y->shape[2], .shape = {x->shape[1], x->shape[2], x->shape[3], x->shape[4]}};
     int64_t b = in->batch, cells = in->shape.frames * in->shape.height * in->shape.width;
     if (in->shape.channels != dit->size.latent_channels || in->shape.frames < 1)
         return swm_fail(&g->error, "%s: tensor %sin.x has shape %s, which the weights do not fit", g->path, prefix,
@@ -101,9 +101,11 @@ static int run_clip(void *user, swm_backend *b, swm_error *error)
     for (int64_t row = 0; row < in->batch; row++) {
         swm_mark mark = swm_mark_of(b);
         swm_dit_caption caption;
-        swm_dit_caption_prepare(b, job->dit, &caption, in->tokens, in->states + row * in->tokens * size->caption_channels,
-                                in->mask + row * in->tokens);
-        swm_dit_cameras cameras = {.frames = s.frames, .height = s.height, .width = s.width,
+        swm_dit_caption_prepare(b, job->dit, &caption, in->tokens,
+                                in->states + row * in->tokens * size->caption_channels, in->mask + row * in->tokens);
+        swm_dit_cameras cameras = {.frames = s.frames,
+                                   .height = s.height,
+                                   .width = s.width,
                                    .conditions = in->conditions + row * s.frames * 20,
                                    .plucker = in->plucker + row * cells * size->plucker_channels};
         swm_dit_view view;
@@ -111,7 +113,10 @@ static int run_clip(void *user, swm_backend *b, swm_error *error)
         swm_download(b, job->rotation, view.rotation);
         swm_dit_step step = {
             .latent = SWM_UPLOAD(b, b->compute, in->x + row * count, s.channels, s.frames, s.height, s.width),
-            .timesteps = job->timesteps + row * s.frames, .caption = &caption, .view = &view, .chunks = job->chunks};
+            .timesteps = job->timesteps + row * s.frames,
+            .caption = &caption,
+            .view = &view,
+            .chunks = job->chunks};
         swm_download(b, job->velocity + row * count, swm_dit_forward(b, job->dit, &step));
         swm_release(b, mark);
     }
@@ -125,8 +130,12 @@ static int compare_clip(golden *g, const swm_dit *dit, swm_chunks chunks)
     int64_t count = in.batch * swm_latent_count(in.shape);
     int64_t angles = in.shape.frames * in.shape.height * in.shape.width * dit->size.head;
     golden_trace *trace = golden_allocate(g, 1, sizeof *trace);
-    clip_job job = {.dit = dit, .in = &in, .timesteps = golden_read(g, "in.timestep"), .chunks = chunks,
-                    .velocity = golden_floats(g, count), .rotation = golden_floats(g, angles)};
+    clip_job job = {.dit = dit,
+                    .in = &in,
+                    .timesteps = golden_read(g, "in.timestep"),
+                    .chunks = chunks,
+                    .velocity = golden_floats(g, count),
+                    .rotation = golden_floats(g, angles)};
     if (swm_failed(&g->error) || golden_trace_prepare(trace, g, "") != 0 ||
         golden_run_planned(g->options, run_clip, &job, golden_trace_function, trace, &g->error) != 0)
         return -1;
@@ -178,14 +187,16 @@ static void cut(float *chunk, const float *video, int64_t channels, int64_t fram
                 int64_t count)
 {
     for (int64_t c = 0; c < channels; c++)
-        memcpy(chunk + c * count * cells, video + (c * frames + first) * cells, (size_t)(count * cells) * sizeof(float));
+        memcpy(chunk + c * count * cells, video + (c * frames + first) * cells,
+               (size_t)(count * cells) * sizeof(float));
 }
 
 static void put(float *video, const float *chunk, int64_t channels, int64_t frames, int64_t cells, int64_t first,
                 int64_t count)
 {
     for (int64_t c = 0; c < channels; c++)
-        memcpy(video + (c * frames + first) * cells, chunk + c * count * cells, (size_t)(count * cells) * sizeof(float));
+        memcpy(video + (c * frames + first) * cells, chunk + c * count * cells,
+               (size_t)(count * cells) * sizeof(float));
 }
 
 static int stream_velocity(void *user, int64_t first, int64_t frames, const float *latent, const float *timesteps,
@@ -197,13 +208,21 @@ static int stream_velocity(void *user, int64_t first, int64_t frames, const floa
     swm_latent_shape s = job->in->shape;
     swm_mark mark = swm_mark_of(b);
     cut(job->plucker, job->in->plucker, job->dit->size.plucker_channels, s.frames, s.height * s.width, first, frames);
-    swm_dit_cameras cameras = {.frames = frames, .height = s.height, .width = s.width, .first_frame = first,
-                               .conditions = job->in->conditions + first * 20, .plucker = job->plucker};
+    swm_dit_cameras cameras = {.frames = frames,
+                               .height = s.height,
+                               .width = s.width,
+                               .first_frame = first,
+                               .conditions = job->in->conditions + first * 20,
+                               .plucker = job->plucker};
     swm_dit_view view;
     swm_dit_view_prepare(b, job->dit, &view, &cameras);
     swm_dit_step step = {.latent = SWM_UPLOAD(b, b->compute, latent, s.channels, frames, s.height, s.width),
-                         .timesteps = timesteps, .caption = &job->caption, .view = &view,
-                         .chunks = {1, (int64_t[]){0}}, .state = &job->state, .keep = keep};
+                         .timesteps = timesteps,
+                         .caption = &job->caption,
+                         .view = &view,
+                         .chunks = {1, (int64_t[]){0}},
+                         .state = &job->state,
+                         .keep = keep};
     swm_tensor v = swm_dit_forward(b, job->dit, &step);
     if (velocity != NULL) swm_download(b, velocity, v);
     if (keep) swm_dit_state_advance(b, job->dit, &job->state, frames);
@@ -275,7 +294,8 @@ static int compare_policy(golden *g, const swm_dit *dit, swm_self_forcing how, c
     job.starts = golden_allocate(g, in.shape.frames, sizeof *job.starts);
     job.how.velocity = stream_velocity;
     job.how.user = &job;
-    if (swm_failed(&g->error) || golden_run_planned(g->options, run_stream, &job, NULL, NULL, &g->error) != 0) return -1;
+    if (swm_failed(&g->error) || golden_run_planned(g->options, run_stream, &job, NULL, NULL, &g->error) != 0)
+        return -1;
     golden_compare(g, out, job.latent, count);
     return compare_chunks(g, policy, name, &job);
 }
@@ -289,7 +309,8 @@ static int compare_policies(golden *g, const swm_dit *dit)
     if (swm_json_integers(g->config, "denoising_step_list", 0, 1000, levels, 16, &count, &g->error) != 0 ||
         swm_json_integer(g->config, "chunk_size", 1, 1 << 16, &how.chunk, &g->error) != 0)
         return -1;
-    if (count < 2) return swm_fail(&g->error, "%s: denoising_step_list has %d levels, expected 2 or more", g->path, count);
+    if (count < 2)
+        return swm_fail(&g->error, "%s: denoising_step_list has %d levels, expected 2 or more", g->path, count);
     for (int i = 0; i < count; i++) sigmas[i] = (float)levels[i] / 1000.0f;
     how.steps = count - 1;
     const cJSON *item;

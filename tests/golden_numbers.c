@@ -17,7 +17,8 @@ static int compare_action(golden *g, swm_json actions, const char *name)
     swm_json how;
     const char *text;
     swm_motion_options options = swm_motion_defaults(NULL);
-    if (swm_json_section(actions, name, &how, &g->error) != 0 || swm_json_string(how, "action", &text, &g->error) != 0 ||
+    if (swm_json_section(actions, name, &how, &g->error) != 0 ||
+        swm_json_string(how, "action", &text, &g->error) != 0 ||
         swm_json_number_or(how, "translation_speed", 0, 1e6, options.translation_speed, &options.translation_speed,
                            &g->error) != 0 ||
         swm_json_number_or(how, "rotation_speed_deg", 0, 180, options.rotation_speed_degrees,
@@ -90,8 +91,16 @@ static int compare_resize(golden *g, const char *name)
         if (!(geometry[i] >= 1 && geometry[i] <= SWM_FIT_SIDE))
             return swm_fail(&g->error, "%s: tensor %s.geom has the side %g", g->path, name, (double)geometry[i]);
     swm_fit fit = swm_image_fit((int)geometry[1], (int)geometry[0], (int)geometry[3], (int)geometry[2]);
-    float got[10] = {geometry[0], geometry[1], geometry[2], geometry[3], (float)fit.source_width, (float)fit.source_height,
-                     (float)fit.resized_width, (float)fit.resized_height, (float)fit.left, (float)fit.top};
+    float got[10] = {geometry[0],
+                     geometry[1],
+                     geometry[2],
+                     geometry[3],
+                     (float)fit.source_width,
+                     (float)fit.source_height,
+                     (float)fit.resized_width,
+                     (float)fit.resized_height,
+                     (float)fit.left,
+                     (float)fit.top};
     char tensor[64];
     snprintf(tensor, sizeof tensor, "%s.geom", name);
     golden_compare(g, tensor, got, 10);
@@ -172,7 +181,8 @@ typedef struct closed_model {
     double conditional, unconditional; /* means of the captions */
     float guidance;
     int calls;
-    float *seen, *seen_timesteps; /* of each call: (C,T,h,w) and (T), twice, as both halves of a batch; NULL: not kept */
+    float *seen,
+        *seen_timesteps; /* of each call: (C,T,h,w) and (T), twice, as both halves of a batch; NULL: not kept */
 } closed_model;
 
 static int closed_velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks,
@@ -218,12 +228,17 @@ static int compare_samplers(golden *g, const swm_tensor *z, const swm_tensor *x)
         return -1;
     float *latent = golden_read(g, "in.z");
     closed_model model = {.shape = {z->shape[1], z->shape[2], z->shape[3], z->shape[4]},
-                          .conditional = mean_of(cond, swm_count(*c)), .unconditional = mean_of(uncond, swm_count(*u)),
+                          .conditional = mean_of(cond, swm_count(*c)),
+                          .unconditional = mean_of(uncond, swm_count(*u)),
                           .guidance = (float)guidance,
                           .seen = golden_floats(g, 2 * passes * count),
                           .seen_timesteps = golden_floats(g, 2 * passes * z->shape[2])};
-    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = (int)passes, .shift = shift,
-                        .chunks = {1, (int64_t[]){0}}, .velocity = closed_velocity, .user = &model};
+    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX,
+                        .steps = (int)passes,
+                        .shift = shift,
+                        .chunks = {1, (int64_t[]){0}},
+                        .velocity = closed_velocity,
+                        .user = &model};
     if (swm_failed(&g->error) || swm_sample(&how, model.shape, latent, &g->error) != 0) return -1;
     golden_compare(g, "ltx.x", model.seen, 2 * passes * count);
     golden_compare(g, "ltx.timesteps", model.seen_timesteps, 2 * passes * z->shape[2]);
@@ -238,7 +253,8 @@ static int compare_samplers(golden *g, const swm_tensor *z, const swm_tensor *x)
     if (latent == NULL || swm_sample(&how, model.shape, latent, &g->error) != 0) return -1;
     golden_compare(g, "chunk.out", latent, count);
     golden_compare_values(g, "passes", SWM_I64, (float[]){(float)model.calls}, (float[]){(float)calls}, 1);
-    golden_compare_values(g, "passes", SWM_I64, (float[]){(float)swm_sampling_passes(&how)}, (float[]){(float)calls}, 1);
+    golden_compare_values(g, "passes", SWM_I64, (float[]){(float)swm_sampling_passes(&how)}, (float[]){(float)calls},
+                          1);
     return 0;
 }
 
@@ -248,7 +264,8 @@ static int run_sampler(golden *g)
     const swm_tensor *z = golden_need(g, 5, "in.z"), *x = golden_need(g, 6, "ltx.x");
     if (z == NULL || x == NULL) return -1;
     if (z->shape[0] != 1 || x->shape[0] < 2 || x->shape[0] > SWM_MAX_STEPS)
-        return swm_fail(&g->error, "%s: in.z has shape %s and ltx.x %s", g->path, swm_describe(*z).text, swm_describe(*x).text);
+        return swm_fail(&g->error, "%s: in.z has shape %s and ltx.x %s", g->path, swm_describe(*z).text,
+                        swm_describe(*x).text);
     return compare_samplers(g, z, x);
 }
 

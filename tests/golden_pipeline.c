@@ -18,17 +18,17 @@ typedef struct world {
     swm_checkpoint model;
     swm_latent_shape shape;
     int width, height;
-    const uint8_t *picture;            /* (height,width,3) */
+    const uint8_t *picture; /* (height,width,3) */
     const char *text, *negative_text;
-    swm_prompt prompt, negative;       /* negative unused without guidance */
-    float *conditions, *plucker;       /* (T,20), (48,T,h,w) */
+    swm_prompt prompt, negative; /* negative unused without guidance */
+    float *conditions, *plucker; /* (T,20), (48,T,h,w) */
     int64_t steps;
     double shift, guidance;
-    float *first_latent;               /* (h,w,C), normalised */
-    float *noise, *latent;             /* (C,T,h,w) */
-    float *first_velocity;             /* (C,T,h,w) of the first step; NULL: not kept */
-    float *frames;                     /* (F,height,width,3), bytes as floats */
-    swm_backend *b;                    /* while sampling */
+    float *first_latent;   /* (h,w,C), normalised */
+    float *noise, *latent; /* (C,T,h,w) */
+    float *first_velocity; /* (C,T,h,w) of the first step; NULL: not kept */
+    float *frames;         /* (F,height,width,3), bytes as floats */
+    swm_backend *b;        /* while sampling */
     const swm_dit_caption *caption, *negative_caption;
     const swm_dit_view *view;
 } world;
@@ -50,9 +50,10 @@ static int open_world(world *w, golden *g, const char *directory, const char *no
     const swm_tensor *z = golden_need(g, 5, "%s", noise), *p = golden_need(g, 3, "%s", picture);
     if (z == NULL || p == NULL) return -1;
     w->shape = (swm_latent_shape){z->shape[1], z->shape[2], z->shape[3], z->shape[4]};
-    if (p->dtype != SWM_U8 || p->shape[0] != 32 * w->shape.height || p->shape[1] != 32 * w->shape.width || p->shape[2] != 3 ||
-        z->shape[0] != 1 || w->shape.frames < 1)
-        return swm_fail(&g->error, "%s: picture %s and noise %s do not fit", g->path, swm_describe(*p).text, swm_describe(*z).text);
+    if (p->dtype != SWM_U8 || p->shape[0] != 32 * w->shape.height || p->shape[1] != 32 * w->shape.width ||
+        p->shape[2] != 3 || z->shape[0] != 1 || w->shape.frames < 1)
+        return swm_fail(&g->error, "%s: picture %s and noise %s do not fit", g->path, swm_describe(*p).text,
+                        swm_describe(*z).text);
     w->width = (int)p->shape[1];
     w->height = (int)p->shape[0];
     w->picture = p->data;
@@ -77,8 +78,9 @@ static int make_cameras(world *w, const char *action, const swm_motion_options *
     swm_error *error = &w->g->error;
     if (swm_action_rollout(action, motion, &poses, error) != 0) return -1;
     int64_t frames = frames_of(w);
-    int result = poses.count >= frames ? 0 : swm_fail(error, "%s: %lld poses for %lld frames", w->g->path,
-                                                     (long long)poses.count, (long long)frames);
+    int result = poses.count >= frames ? 0
+                                       : swm_fail(error, "%s: %lld poses for %lld frames", w->g->path,
+                                                  (long long)poses.count, (long long)frames);
     if (result == 0) result = swm_intrinsics_create(&intrinsics, frames, error);
     if (result == 0) {
         poses.count = frames;
@@ -102,8 +104,11 @@ static int encode_text(void *user, swm_backend *b, swm_error *error)
     swm_prompt_free(&w->prompt);
     swm_prompt_free(&w->negative);
     const swm_pipeline_config *config = &w->model.config;
-    swm_prompt_encoder encoder = {.gemma = &w->model.gemma, .tokenizer = w->model.tokenizer, .instruction = config->chi_prompt,
-                                  .instruction_count = config->chi_prompt_count, .tokens = config->model_max_length};
+    swm_prompt_encoder encoder = {.gemma = &w->model.gemma,
+                                  .tokenizer = w->model.tokenizer,
+                                  .instruction = config->chi_prompt,
+                                  .instruction_count = config->chi_prompt_count,
+                                  .tokens = config->model_max_length};
     return swm_prompt_encode(&w->prompt, &w->negative, &encoder, b, w->text, w->negative_text, error);
 }
 
@@ -122,16 +127,20 @@ static int encode_picture(void *user, swm_backend *b, swm_error *error)
     return 0;
 }
 
-static int velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks, float *out,
-                    swm_error *error)
+static int velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks,
+                    float *out, swm_error *error)
 {
     (void)error;
     world *w = user;
     swm_backend *b = w->b;
     int64_t count = swm_latent_count(w->shape);
     swm_mark mark = swm_mark_of(b);
-    swm_dit_step step = {.latent = SWM_UPLOAD(b, b->compute, latent, w->shape.channels, frames, w->shape.height, w->shape.width),
-                         .timesteps = timesteps, .caption = w->caption, .view = w->view, .chunks = chunks};
+    swm_dit_step step = {
+        .latent = SWM_UPLOAD(b, b->compute, latent, w->shape.channels, frames, w->shape.height, w->shape.width),
+        .timesteps = timesteps,
+        .caption = w->caption,
+        .view = w->view,
+        .chunks = chunks};
     swm_download(b, out, swm_dit_forward(b, w->model.dit, &step));
     if (w->guidance != 1) {
         float *negative = swm_allocate(error, (size_t)count, sizeof *negative);
@@ -142,7 +151,8 @@ static int velocity(void *user, const float *latent, int64_t frames, const float
         free(negative);
     }
     swm_release(b, mark);
-    if (w->first_velocity != NULL && timesteps[frames - 1] == 1000) memcpy(w->first_velocity, out, (size_t)count * sizeof *out);
+    if (w->first_velocity != NULL && timesteps[frames - 1] == 1000)
+        memcpy(w->first_velocity, out, (size_t)count * sizeof *out);
     return 0;
 }
 
@@ -160,15 +170,19 @@ static int denoise(void *user, swm_backend *b, swm_error *error)
     swm_dit_caption_prepare(b, w->model.dit, &caption, w->prompt.tokens, w->prompt.states, w->prompt.mask);
     if (w->guidance != 1)
         swm_dit_caption_prepare(b, w->model.dit, &negative, w->negative.tokens, w->negative.states, w->negative.mask);
-    swm_dit_cameras cameras = {.frames = s.frames, .height = s.height, .width = s.width, .conditions = w->conditions,
-                               .plucker = w->plucker};
+    swm_dit_cameras cameras = {
+        .frames = s.frames, .height = s.height, .width = s.width, .conditions = w->conditions, .plucker = w->plucker};
     swm_dit_view_prepare(b, w->model.dit, &view, &cameras);
     w->b = b;
     w->caption = &caption;
     w->negative_caption = &negative;
     w->view = &view;
-    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = (int)w->steps, .shift = w->shift,
-                        .chunks = {1, (int64_t[]){0}}, .round_to_bf16 = b->compute == SWM_BF16, .velocity = velocity,
+    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX,
+                        .steps = (int)w->steps,
+                        .shift = w->shift,
+                        .chunks = {1, (int64_t[]){0}},
+                        .round_to_bf16 = b->compute == SWM_BF16,
+                        .velocity = velocity,
                         .user = w};
     int result = swm_sample(&how, s, w->latent, error);
     swm_release(b, mark);
@@ -241,7 +255,8 @@ static int compare_tokenizer_case(golden *g, const swm_tokenizer *tokenizer, con
     swm_json one;
     const char *text;
     const cJSON *ids = cJSON_GetObjectItemCaseSensitive(item, "ids");
-    if (swm_json_root(&one, g->path, item, &g->error) != 0 || swm_json_string(one, "text", &text, &g->error) != 0) return -1;
+    if (swm_json_root(&one, g->path, item, &g->error) != 0 || swm_json_string(one, "text", &text, &g->error) != 0)
+        return -1;
     /* One more than there are, so that surplus tokens of ours meet a number that no token has. */
     int count = cJSON_GetArraySize(ids);
     float *want = golden_floats(g, count + 1);
@@ -386,7 +401,8 @@ static int compare_toyworld(world *w)
     float *c2w = golden_floats(g, 16 * frames);
     w->first_velocity = golden_floats(g, latent);
     if (swm_failed(&g->error) || make_cameras(w, action, &motion, intrinsics, c2w) != 0 ||
-        swm_prompt_null(&w->prompt, w->model.config.model_max_length, w->model.dit->size.caption_channels, &g->error) != 0 ||
+        swm_prompt_null(&w->prompt, w->model.config.model_max_length, w->model.dit->size.caption_channels, &g->error) !=
+            0 ||
         generate(w) != 0)
         return -1;
     golden_compare(g, "c2w", c2w, 16 * frames);

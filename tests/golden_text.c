@@ -45,7 +45,8 @@ static int read_rows(golden *g, text_job *job)
     if (swm_failed(&g->error)) return -1;
     for (int64_t i = 0; i < swm_count(*ids); i++) {
         if (!(id_values[i] >= 0 && id_values[i] < (float)job->gemma->config.vocab_size))
-            return swm_fail(&g->error, "%s: in.ids has the token %g outside the vocabulary", g->path, (double)id_values[i]);
+            return swm_fail(&g->error, "%s: in.ids has the token %g outside the vocabulary", g->path,
+                            (double)id_values[i]);
         numbers[i] = (int32_t)id_values[i];
         int64_t row = i / job->length, column = i % job->length;
         if (mask_values[i] != 0 && valid[row]++ != column)
@@ -67,7 +68,8 @@ static int compare_tokens(golden *g, const text_job *job, const char *name, cons
     int64_t tokens = 0;
     for (int64_t row = 0; row < job->rows; row++) tokens += job->valid[row];
     if (swm_count(*t) != job->rows * job->length * job->width || count != tokens * job->width)
-        return swm_fail(&g->error, "%s: tensor %s has shape %s, which does not fit its ids", g->path, name, swm_describe(*t).text);
+        return swm_fail(&g->error, "%s: tensor %s has shape %s, which does not fit its ids", g->path, name,
+                        swm_describe(*t).text);
     for (int64_t row = 0; row < job->rows; row++) {
         int64_t size = job->valid[row] * job->width;
         memmove(end, want + row * job->length * job->width, (size_t)size * sizeof *want);
@@ -89,7 +91,8 @@ static int compare_rows(golden *g, const swm_gemma *gemma)
     int64_t count = 0;
     for (int64_t row = 0; row < job.rows; row++) count += job.valid[row] * job.width;
     for (int i = 0; i < trace->tensor_count; i++)
-        if (compare_tokens(g, &job, trace->tensors[i].name, trace->tensors[i].values, trace->tensors[i].count) != 0) return -1;
+        if (compare_tokens(g, &job, trace->tensors[i].name, trace->tensors[i].values, trace->tensors[i].count) != 0)
+            return -1;
     return compare_tokens(g, &job, "out.last_hidden", job.hidden, count);
 }
 

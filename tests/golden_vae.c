@@ -23,7 +23,8 @@ static int run_encoder(void *user, swm_backend *b, swm_error *error)
     swm_mark mark = swm_mark_of(b);
     swm_tensor latent = swm_vae_encode(b, job->vae, swm_upload(b, b->compute, job->in, 4, job->shape), NULL);
     job->out_count = swm_min(job->out_count, swm_count(latent));
-    swm_download(b, job->out, SWM_RESHAPE(swm_rows(SWM_RESHAPE(latent, swm_count(latent)), 0, job->out_count), job->out_count));
+    swm_download(b, job->out,
+                 SWM_RESHAPE(swm_rows(SWM_RESHAPE(latent, swm_count(latent)), 0, job->out_count), job->out_count));
     swm_release(b, mark);
     return 0;
 }
@@ -89,11 +90,12 @@ static int check_shape(golden *g, const vae_case *c, const swm_vae *vae, const s
 {
     const int64_t *s = in->shape;
     bool pixels = c->job == run_encoder;
-    bool good = in->rank == 5 && s[0] == 1 && s[1] == (pixels ? 3 : vae->config.latent_channels) && s[2] > 0 && s[3] > 0 &&
-                s[4] > 0 && (!pixels || (s[2] % 8 == 1 && s[3] % 32 == 0 && s[4] % 32 == 0)) &&
+    bool good = in->rank == 5 && s[0] == 1 && s[1] == (pixels ? 3 : vae->config.latent_channels) && s[2] > 0 &&
+                s[3] > 0 && s[4] > 0 && (!pixels || (s[2] % 8 == 1 && s[3] % 32 == 0 && s[4] % 32 == 0)) &&
                 (pixels || vae->config.decoder_padding != SWM_PAD_REFLECT || (s[3] > 1 && s[4] > 1));
-    return good ? 0 : swm_fail(&g->error, "%s: tensor %s has shape %s, which the weights do not fit", g->path, c->in,
-                               swm_describe(*in).text);
+    return good ? 0
+                : swm_fail(&g->error, "%s: tensor %s has shape %s, which the weights do not fit", g->path, c->in,
+                           swm_describe(*in).text);
 }
 
 static int run_case(golden *g, const swm_vae *vae, const vae_case *c, const swm_vae_tiling *tiling, const int64_t *ends,
@@ -105,9 +107,14 @@ static int run_case(golden *g, const swm_vae *vae, const vae_case *c, const swm_
     golden_trace *trace = golden_allocate(g, 1, sizeof *trace);
     if (swm_failed(&g->error) || golden_trace_prepare(trace, g, c->prefix) != 0) return -1;
     if (c->denormalise) swm_vae_denormalise(vae, values, swm_count(*in) / vae->config.latent_channels);
-    vae_job job = {
-        .vae = vae, .in = values, .out = results, .out_count = swm_count(*out), .tiling = c->tiled ? tiling : NULL,
-        .shape = {c->first_latent ? 1 : in->shape[2], in->shape[3], in->shape[4], in->shape[1]}, .ends = ends, .spans = spans};
+    vae_job job = {.vae = vae,
+                   .in = values,
+                   .out = results,
+                   .out_count = swm_count(*out),
+                   .tiling = c->tiled ? tiling : NULL,
+                   .shape = {c->first_latent ? 1 : in->shape[2], in->shape[3], in->shape[4], in->shape[1]},
+                   .ends = ends,
+                   .spans = spans};
     if (golden_run_planned(g->options, c->job, &job, golden_trace_function, trace, &g->error) != 0) return -1;
     golden_trace_compare(trace);
     golden_compare_channels_last(g, c->out, results, job.out_count);

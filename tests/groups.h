@@ -2,6 +2,8 @@
  * From the ground up, so that the first failure is the nearest to its cause. */
 #define SWM_TEST_GROUPS(X)                                                                                             \
     X(backend)                                                                                                         \
+    X(ops)                                                                                                             \
+    X(ops_video)                                                                                                       \
     X(rng)                                                                                                             \
     X(safetensors)                                                                                                     \
     X(torch_pt)                                                                                                        \
@@ -11,9 +13,13 @@
     X(image)                                                                                                           \
     X(video)                                                                                                           \
     X(camera)                                                                                                          \
+    X(formats)                                                                                                         \
     X(tokenizer)                                                                                                       \
     X(gemma)                                                                                                           \
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
     X(sampler)                                                                                                         \
-    X(golden)
+    X(eval)                                                                                                            \
+    X(corpus)                                                                                                          \
+    X(golden)                                                                                                          \
+    X(cli)

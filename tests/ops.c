@@ -12,7 +12,7 @@
 
 int ops_open(void **state)
 {
-    swm_backend *b = swm_backend_open_cpu(2, NULL);
+    swm_backend *b = swm_backend_open_cpu(1, NULL);
     *state = b;
     return b != NULL && swm_backend_reserve(b, 64 << 20, NULL) == 0 ? 0 : -1;
 }
@@ -71,7 +71,8 @@ void ops_check(const char *name, swm_tensor got, const double *want)
     for (int64_t i = 0; i < swm_count(got); i++) {
         double difference = ops_at(got, i) - want[i];
         if (!(fabs(difference) <= 1e-3 * fmax(1, fabs(want[i]))))
-            fail_msg("%s %s: element %lld is %g, not %g", name, swm_describe(got).text, (long long)i, ops_at(got, i), want[i]);
+            fail_msg("%s %s: element %lld is %g, not %g", name, swm_describe(got).text, (long long)i, ops_at(got, i),
+                     want[i]);
         squares += difference * difference;
         norm += want[i] * want[i];
     }

@@ -63,8 +63,8 @@ static void wrong_token(swm_backend *b) { swm_embed(b, OPS_MAKE(b, SWM_F32, 1, 4
 static void test_bugs_abort(void **state)
 {
     swm_backend *b = *state;
-    void (*const bugs[])(swm_backend *) = {overrun, reserve_in_use, wrong_shapes, wrong_weight, wrong_chunks, release_upwards,
-                                           wrong_token};
+    void (*const bugs[])(swm_backend *) = {overrun,      reserve_in_use,  wrong_shapes, wrong_weight,
+                                           wrong_chunks, release_upwards, wrong_token};
     for (size_t i = 0; i < sizeof bugs / sizeof *bugs; i++) {
         pid_t child = fork();
         assert_true(child >= 0);
@@ -100,22 +100,34 @@ static void test_upload_download(void **state)
     }
 }
 
+static void *refuse(swm_backend *b, size_t bytes)
+{
+    (void)b;
+    (void)bytes;
+    return NULL;
+}
+
 static void test_reserve(void **state)
 {
     (void)state;
     swm_error error = {0};
     swm_backend *b = swm_backend_open_cpu(1, &error);
     assert_non_null(b);
-    assert_int_equal(swm_backend_reserve(b, 1000, &error), 0);
+    assert_int_equal(swm_backend_reserve(b, 1024, &error), 0);
     SWM_TAKE(b, SWM_F32, 200);
     assert_int_equal(b->scratch.peak, 1024);
     swm_release(b, 0);
     assert_int_equal(swm_backend_reserve(b, 100, &error), 0); /* keeps the larger arena, forgets the peak */
-    assert_int_equal(b->scratch.capacity, 1000);
+    assert_int_equal(b->scratch.capacity, 1024);
     assert_int_equal(b->scratch.peak, 0);
-    assert_int_equal(swm_backend_reserve(b, (size_t)1 << 60, &error), -1);
+    const swm_kernels *kernels = b->kernels;
+    swm_kernels full = *kernels;
+    full.allocate = refuse;
+    b->kernels = &full;
+    assert_int_equal(swm_backend_reserve(b, 2048, &error), -1);
     assert_non_null(strstr(error.text, "out of memory"));
     assert_int_equal(b->scratch.capacity, 0);
+    b->kernels = kernels;
     error = (swm_error){0};
     assert_int_equal(swm_backend_reserve(b, 4096, &error), 0);
     swm_backend_close(b);
@@ -134,8 +146,13 @@ static swm_tensor some_work(swm_backend *b, const float *values)
     h = swm_attend(b, h, h, h, &(swm_attention){.heads = 2, .scale = 1});
     swm_copy(b, y, swm_silu(b, h));
     swm_release(b, mark);
-    swm_gdn gdn = {.q = y, .k = y, .v = y, .beta = SWM_UPLOAD(b, b->compute, values, 6, 2),
-                   .decay = SWM_UPLOAD(b, SWM_F32, values, 3, 2), .normalise = true, .chunks = {1, (int64_t[]){0}}};
+    swm_gdn gdn = {.q = y,
+                   .k = y,
+                   .v = y,
+                   .beta = SWM_UPLOAD(b, b->compute, values, 6, 2),
+                   .decay = SWM_UPLOAD(b, SWM_F32, values, 3, 2),
+                   .normalise = true,
+                   .chunks = {1, (int64_t[]){0}}};
     return swm_gdn_scan(b, &gdn);
 }
 
@@ -237,13 +254,13 @@ static void test_interruption(void **state)
 static void remember_trace(void *user, swm_backend *b, const char *name, swm_tensor value)
 {
     (void)b;
-    snprintf(user, 64, "%s %s", name, swm_describe(value).text);
+    snprintf(user, 256, "%.60s %s", name, swm_describe(value).text);
 }
 
 static void test_trace(void **state)
 {
     swm_backend *b = *state;
-    char seen[64] = "";
+    char seen[256] = "";
     swm_tensor x = OPS_MAKE(b, SWM_F32, 1, 2, 3);
     swm_trace(b, x, "unheard");
     b->trace = remember_trace;
@@ -269,12 +286,17 @@ static void check_threads(int threads, float *first)
     swm_tensor x = OPS_MAKE(b, SWM_F32, 1, N, C), w = OPS_MAKE(b, SWM_BF16, 2, C, C);
     swm_tensor y = swm_linear(b, x, w, (swm_tensor){0}, SWM_GELU_TANH);
     y = swm_attend(b, y, x, y, &(swm_attention){.heads = H, .scale = 0.1f});
-    swm_gdn gdn = {.q = y, .k = x, .v = y, .beta = OPS_MAKE(b, SWM_F32, 3, N, H), .decay = OPS_MAKE(b, SWM_F32, 4, 7, H),
+    swm_gdn gdn = {.q = y,
+                   .k = x,
+                   .v = y,
+                   .beta = OPS_MAKE(b, SWM_F32, 3, N, H),
+                   .decay = OPS_MAKE(b, SWM_F32, 4, 7, H),
                    .chunks = {1, (int64_t[]){0}}};
     for (int i = 0; i < N * C; i++) swm_floats(x)[i] *= 0.01f;
     y = swm_gdn_scan(b, &gdn);
     y = swm_temporal_conv(b, y, OPS_MAKE(b, SWM_F32, 5, C, C, 3, 1), 7, gdn.chunks, (swm_tensor){0}, false);
-    swm_conv3d conv = {.weight = OPS_MAKE(b, SWM_F32, 6, 8, C, 3, 3, 3), .bias = OPS_MAKE(b, SWM_F32, 7, 8), .norm_silu = true};
+    swm_conv3d conv = {
+        .weight = OPS_MAKE(b, SWM_F32, 6, 8, C, 3, 3, 3), .bias = OPS_MAKE(b, SWM_F32, 7, 8), .norm_silu = true};
     swm_tensor z = swm_conv(b, SWM_RESHAPE(y, 7, 10, 10, C), &conv);
     float values[N * 8];
     swm_download(b, values, z);
@@ -300,9 +322,10 @@ static void test_threads(void **state)
 int test_backend(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_arena), TEST(test_bugs_abort), TEST(test_upload_download), cmocka_unit_test(test_reserve),
-        cmocka_unit_test(test_plan),  TEST(test_plan_moves_nothing), TEST(test_errors_stick), TEST(test_interruption),
-        TEST(test_trace),             cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_arena),   TEST(test_bugs_abort),       TEST(test_upload_download),
+        cmocka_unit_test(test_reserve), cmocka_unit_test(test_plan), TEST(test_plan_moves_nothing),
+        TEST(test_errors_stick),        TEST(test_interruption),     TEST(test_trace),
+        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests_name("backend", tests, NULL, NULL);
 }

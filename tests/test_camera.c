@@ -361,7 +361,7 @@ static void rays_match_the_reference(void **state)
     (void)state;
     swm_safetensors *file = golden();
     const swm_tensor *raymap = tensor(file, "prep2.raymap"), *expected = tensor(file, "ucpe.raymats");
-    const int64_t T = expected->shape[0], h = expected->shape[1], w = expected->shape[2], size = 16 * T * h * w;
+    const int64_t T = expected->shape[1], h = expected->shape[2], w = expected->shape[3], size = 16 * T * h * w;
     float *P = calloc((size_t)size, sizeof(float)), *inverse = calloc((size_t)size, sizeof(float));
     float *rounded = calloc((size_t)size, sizeof(float)), *rounded_inverse = calloc((size_t)size, sizeof(float));
     swm_ray_matrices(P, inverse, swm_floats(*raymap), T, h, w, false);

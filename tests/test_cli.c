@@ -86,7 +86,7 @@ static int count_entry(const char *path, const struct stat *status, int type, st
 
 static void assert_place_is_empty(const fixture *f) { assert_int_equal(nftw(f->place, count_entry, 8, FTW_PHYS), 0); }
 
-/* Start the program in the fixture's place with the given arguments, the last of which is NULL. Descriptors < 0: files. */
+/* Start the program in the fixture's place with these arguments, the last of which is NULL; terminal < 0: none. */
 static pid_t start(fixture *f, const char *const *arguments, int terminal)
 {
     char *argv[MOST_ARGUMENTS + 2] = {f->program};
@@ -183,28 +183,18 @@ static void wrong_usage_names_the_fix(void **state)
         const char *arguments[12], *fragment;
     } cases[] = {
         {{"genrate"}, "did you mean generate?"},
-        {{"help", "demmo"}, "did you mean demo?"},
         {{"generate", "--stpes", "3"}, "did you mean --steps?"},
         {{"generate", "--s", "3"}, "could be"},
-        {{"generate", "-x"}, "-x is unknown"},
         {{"generate", "--steps"}, "needs a value"},
         {{"generate", "--prompt", "--steps", "3"}, "--prompt needs a value"},
         {{"generate", "--steps", "3x"}, "whole number from 2 to 1000"},
-        {{"generate", "--steps", "1"}, "whole number from 2 to 1000"},
         {{"generate", "--steps", "99999999999999999999"}, "whole number from 2 to 1000"},
-        {{"generate", "--steps="}, "whole number from 2 to 1000"},
         {{"generate", "--guidance", "nan"}, "number from 1 to 100"},
         {{"generate", "--guidance", "0x5"}, "number from 1 to 100"},
-        {{"generate", "--guidance", "1e999"}, "number from 1 to 100"},
         {{"generate", "--fps", " 16"}, "number from 1 to 1000"},
-        {{"generate", "--seed", "-1"}, "from 0 to 18446744073709551615"},
         {{"generate", "--seed", "18446744073709551616"}, "from 0 to 18446744073709551615"},
         {{"generate", "--size", "100x64"}, "multiples of 32"},
-        {{"generate", "--size", "64"}, "multiples of 32"},
         {{"generate", "--codec", "mpeg"}, "h264|hevc|av1|ffv1|png"},
-        {{"generate", "--softcap=yes"}, "takes no value"},
-        {{"generate", "--prompt", ""}, "is empty"},
-        {{"generate", "picture.png"}, "one argument too many"},
         {{"generate", "--action", "w-8"}, "--image is missing"},
         {{"generate", "--image", "a.png"}, "pass --action"},
         {{"generate", "--image", "a.png", "--action", "w-8", "--camera", "c.npy"}, "pass one of them"},
@@ -212,9 +202,7 @@ static void wrong_usage_names_the_fix(void **state)
         {{"generate", "--image", "a.png", "--action", "w-8", "--fov", "60", "--intrinsics", "k.npy"},
          "pass one of them"},
         {{"generate", "--image", "a.png", "--action", "w-8", "--prompt", "x", "--prompt-file", "y"}, "only one of"},
-        {{"demo", "--scene", "3"}, "from 0 to 2"},
         {{"info"}, "DIR is missing"},
-        {{"camera"}, "is missing"},
         {{"plan", "--model", "x", "--release"}, "pass one of them"},
     };
     fixture *f = *state;
@@ -235,14 +223,15 @@ static void every_command_has_help(void **state)
     for (int i = 0; i < 5; i++) assert_holds(f->out, names[i]);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(RUN(f, "help", names[i]), 0);
+        assert_holds(f->out, names[i]);
         assert_holds(f->out, "--help");
         assert_string_equal(f->err, "");
-        char *text = f->out;
-        f->out = NULL;
-        assert_int_equal(RUN(f, names[i], "--help"), 0);
-        assert_string_equal(f->out, text);
-        free(text);
     }
+    char *text = f->out;
+    f->out = NULL;
+    assert_int_equal(RUN(f, names[4], "--rate", "1", "-h"), 0);
+    assert_string_equal(f->out, text);
+    free(text);
     assert_int_equal(RUN(f, "--version"), 0);
     assert_holds(f->out, "sanawm 0.");
 }
@@ -362,7 +351,7 @@ static void plan_knows_the_release(void **state)
 
 /* ---- generate ---------------------------------------------------------------------------------------------------- */
 
-/* The tiny model at its smallest, with further arguments behind. One thread: waiting threads would slow a busy machine. */
+/* The tiny model at its smallest, with further arguments behind. One thread: waiting ones would slow a busy machine. */
 static int generate(fixture *f, const char *const *more, pid_t *started)
 {
     const char *arguments[MOST_ARGUMENTS + 1] = {"generate", "--size", "96x64", "--threads", "1", "--model"};
@@ -415,17 +404,13 @@ static void bad_input_leaves_one_line_and_nothing_else(void **state)
          "no/such/place"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "-o", "video.avi"}, "video.avi"},
         {{"--image", picture, "--camera", "poses.npy", "--prompt", "x", "--fov", "60"}, "poses.npy"},
-        {{"--image", picture, "--camera", "none.npy", "--prompt", "x", "--fov", "60"}, "none.npy"},
         {{"--image", picture, "--action", "w-8;", "--prompt", "x", "--fov", "60"}, "w-8;"},
-        {{"--image", picture, "--action", "q-8", "--prompt", "x", "--fov", "60"}, "q-8"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--frames", "17"}, "9 poses"},
         {{"--image", picture, "--action", "w-8", "--prompt", "a\xff", "--fov", "60"}, "UTF-8"},
-        {{"--image", picture, "--action", "w-8", "--prompt", " \n", "--fov", "60"}, "empty"},
         {{"--image", picture, "--action", "w-8", "--prompt", "@huge.txt", "--fov", "60"}, "huge.txt"},
         {{"--image", picture, "--action", "w-8", "--prompt-file", "none.txt", "--fov", "60"}, "none.txt"},
         {{"--image", picture, "--action", "w-8", "--fov", "60"}, "--prompt"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "0,0,1,1"}, "focal"},
-        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3"}, "fx,fy,cx,cy"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3,4,5"}, "fx,fy,cx,cy"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cuda"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--dit", "none.safetensors"},
@@ -537,8 +522,8 @@ static void terminal_shows_progress_and_preview(void **state)
     char *picture = absolute(f, scene), *model = absolute(f, tiny);
     const pid_t child =
         start(f,
-              (const char *const[]){"generate", "--model", model, "--size", "96x64", "--image", picture, "--action",
-                                    "w-8", "--prompt", "x", "--fov", "60", "--steps", "2", NULL},
+              (const char *const[]){"generate", "--threads", "1", "--model", model, "--size", "96x64", "--image",
+                                    picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--steps", "2", NULL},
               slave);
     close(slave);
     /* Reading ends with an error when the last writer is gone. */

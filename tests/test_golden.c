@@ -17,7 +17,7 @@
 
 int test_golden(void);
 
-static const golden_options silent = {.device = "cpu", .compute = SWM_F32, .lines = NULL};
+static const golden_options silent = {.device = "cpu", .compute = SWM_F32, .threads = 1};
 
 static void check(const char *path, int tensors)
 {
@@ -162,7 +162,8 @@ static void test_kinds(void **state)
 static void test_devices(void **state)
 {
     (void)state;
-    const golden_options other = {.device = "abacus", .compute = SWM_F32}, rounded = {.device = "cpu", .compute = SWM_BF16};
+    const golden_options other = {.device = "abacus", .compute = SWM_F32},
+                         rounded = {.device = "cpu", .compute = SWM_BF16};
     golden_totals totals = {0};
     golden_check_file("tests/golden/gemma2.safetensors", &other, &totals);
     golden_check_file("tests/golden/gemma2.safetensors", &rounded, &totals);
@@ -179,10 +180,12 @@ static void test_tolerances(void **state)
         assert_true(t->measure == SWM_DECIBELS ? t->bf16 <= t->f32 : t->bf16 >= t->f32);
     }
     const float want[4] = {1, -2, 3, 4}, near[4] = {1, -2, 3, 4.0002f}, bad[4] = {1, NAN, 3, 4};
-    swm_distance none = swm_distance_of(want, want, 4), small = swm_distance_of(near, want, 4), nan = swm_distance_of(bad, want, 4);
+    swm_distance none = swm_distance_of(want, want, 4), small = swm_distance_of(near, want, 4),
+                 nan = swm_distance_of(bad, want, 4);
     assert_true(none.relative == 0 && none.largest == 0 && isinf(none.decibels));
     assert_true(fabs(small.relative - 2e-4 / sqrt(30)) < 1e-6 && fabs(small.largest - 2e-4) < 1e-6);
-    const swm_tolerance *t = swm_tolerance_find("dit", "out", SWM_F32), *same = swm_tolerance_find("rng_cuda", "x.bfloat16", SWM_F32);
+    const swm_tolerance *t = swm_tolerance_find("dit", "out", SWM_F32),
+                        *same = swm_tolerance_find("rng_cuda", "x.bfloat16", SWM_F32);
     assert_true(t->measure == SWM_RELATIVE && t->f32 == 1e-4 && t->bf16 == 2e-2);
     assert_true(swm_tolerance_holds(t, SWM_F32, &small) && !swm_tolerance_holds(t, SWM_F32, &nan));
     assert_true(swm_tolerance_holds(same, SWM_F32, &none) && !swm_tolerance_holds(same, SWM_BF16, &small));

@@ -41,8 +41,8 @@ static void test_linear(void **state)
 {
     swm_backend *b = *state;
     const int64_t shapes[][3] = {{1, 1, 1}, {1, 67, 130}, {7, 48, 3}, {33, 5, 65}, {1030, 9, 70}};
-    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++)
-        FOR_EACH(swm_dtype, type, weight_types) {
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) FOR_EACH(swm_dtype, type, weight_types)
+        {
             int64_t rows = shapes[s][0], in = shapes[s][1], out = shapes[s][2];
             for (int activation = SWM_IDENTITY; activation <= SWM_SIGMOID; activation++) {
                 swm_mark mark = swm_mark_of(b);
@@ -66,10 +66,12 @@ static void test_linear(void **state)
 static void test_linear_add(void **state)
 {
     swm_backend *b = *state;
-    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, 11, 13), w = OPS_MAKE(b, SWM_BF16, 2, 70, 13), bias = OPS_MAKE(b, SWM_BF16, 3, 70);
+    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, 11, 13), w = OPS_MAKE(b, SWM_BF16, 2, 70, 13),
+               bias = OPS_MAKE(b, SWM_BF16, 3, 70);
     swm_tensor sum = OPS_MAKE(b, SWM_F32, 4, 11, 70);
     double *want = ops_want(b, 11 * 70);
-    for (int64_t i = 0; i < 11 * 70; i++) want[i] = ops_at(sum, i) + dot(x, i / 70, w, i % 70, 13) + ops_at(bias, i % 70);
+    for (int64_t i = 0; i < 11 * 70; i++)
+        want[i] = ops_at(sum, i) + dot(x, i / 70, w, i % 70, 13) + ops_at(bias, i % 70);
     swm_linear_add(b, sum, x, w, bias);
     ops_check("linear_add", sum, want);
     for (int64_t i = 0; i < 11 * 70; i++) want[i] += dot(x, i / 70, w, i % 70, 13);
@@ -115,7 +117,7 @@ static void test_modulation(void **state)
     for (int i = 0; i < T * R * C; i++) want[i] = ops_at(single, i / (R * C) * C + i % C) + ops_at(table, i % (R * C));
     ops_check("modulation of one row", swm_modulation(b, single, table), want);
 
-    swm_tensor x = OPS_MAKE(b, SWM_F32, 4, T *S, C), y = OPS_MAKE(b, SWM_F32, 5, T *S, C);
+    swm_tensor x = OPS_MAKE(b, SWM_F32, 4, T * S, C), y = OPS_MAKE(b, SWM_F32, 5, T * S, C);
     for (int n = 0; n < T * S; n++) {
         double mean = 0, square = 0;
         for (int c = 0; c < C; c++) mean += ops_at(x, n * C + c) / C;
@@ -143,14 +145,14 @@ static void test_rms_norm(void **state)
 {
     swm_backend *b = *state;
     FOR_EACH(swm_dtype, type, weight_types)
-        for (int offset = 0; offset < 2; offset++) {
-            enum { N = 5, C = 37 };
-            swm_tensor x = OPS_MAKE(b, SWM_F32, 1, N, C), w = OPS_MAKE(b, *type, 2, C);
-            double *want = ops_want(b, N * C);
-            for (int i = 0; i < N * C; i++)
-                want[i] = ops_at(x, i) * inverse_rms(x, i / C, C, 1e-5) * (offset + ops_at(w, i % C));
-            ops_check("rms_norm", swm_rms_norm(b, x, w, 1e-5f, (float)offset), want);
-        }
+    for (int offset = 0; offset < 2; offset++) {
+        enum { N = 5, C = 37 };
+        swm_tensor x = OPS_MAKE(b, SWM_F32, 1, N, C), w = OPS_MAKE(b, *type, 2, C);
+        double *want = ops_want(b, N * C);
+        for (int i = 0; i < N * C; i++)
+            want[i] = ops_at(x, i) * inverse_rms(x, i / C, C, 1e-5) * (offset + ops_at(w, i % C));
+        ops_check("rms_norm", swm_rms_norm(b, x, w, 1e-5f, (float)offset), want);
+    }
 }
 
 /* ---- heads -------------------------------------------------------------------------------------------------------- */
@@ -182,7 +184,8 @@ static void transform(swm_tensor x, const swm_head_transform *how, double *want,
             for (int64_t i = 0; i < size; i++) {
                 int64_t c = h * size + i;
                 head[i] = ops_at(x, n * channels + c);
-                if (swm_present(how->norm)) head[i] *= inverse_rms(x, n, channels, (double)how->epsilon) * ops_at(how->norm, c);
+                if (swm_present(how->norm))
+                    head[i] *= inverse_rms(x, n, channels, (double)how->epsilon) * ops_at(how->norm, c);
                 if (how->relu) head[i] = fmax(head[i], 0);
                 if (how->scale != 0) head[i] *= (double)how->scale;
             }
@@ -207,26 +210,26 @@ static void test_transform_heads(void **state)
 {
     swm_backend *b = *state;
     FOR_EACH(int64_t, size, head_sizes)
-        for (int variant = 0; variant < 6; variant++) {
-            swm_mark mark = swm_mark_of(b);
-            int64_t tokens = variant == 0 ? 1 : 9, heads = 3, channels = heads * *size;
-            swm_tensor x = OPS_MAKE(b, SWM_F32, 1, tokens, channels);
-            swm_head_transform how = {.heads = heads, .epsilon = 1e-5f, .relu = variant == 1 || variant == 3};
-            if (variant != 2) how.norm = OPS_MAKE(b, variant == 1 ? SWM_BF16 : SWM_F32, 2, channels);
-            if (variant == 3) how.scale = 0.37f;
-            if (variant >= 3) {
-                how.rays = OPS_MAKE(b, SWM_F32, 3, tokens, 16);
-                how.transpose = variant == 4;
-                if (variant < 5) how.inflation = SWM_TAKE(b, SWM_F32, tokens, heads);
-            }
-            how.conjugate = variant == 5 || variant == 2;
-            how.rotation = ops_rotation(b, 4, tokens, variant >= 3 ? *size / 4 : *size / 2);
-            double *want = ops_want(b, tokens * channels), *inflation = ops_want(b, tokens * heads);
-            transform(x, &how, want, inflation);
-            ops_check("transform_heads", swm_transform_heads(b, x, &how), want);
-            if (swm_present(how.inflation)) ops_check("inflation", how.inflation, inflation);
-            swm_release(b, mark);
+    for (int variant = 0; variant < 6; variant++) {
+        swm_mark mark = swm_mark_of(b);
+        int64_t tokens = variant == 0 ? 1 : 9, heads = 3, channels = heads * *size;
+        swm_tensor x = OPS_MAKE(b, SWM_F32, 1, tokens, channels);
+        swm_head_transform how = {.heads = heads, .epsilon = 1e-5f, .relu = variant == 1 || variant == 3};
+        if (variant != 2) how.norm = OPS_MAKE(b, variant == 1 ? SWM_BF16 : SWM_F32, 2, channels);
+        if (variant == 3) how.scale = 0.37f;
+        if (variant >= 3) {
+            how.rays = OPS_MAKE(b, SWM_F32, 3, tokens, 16);
+            how.transpose = variant == 4;
+            if (variant < 5) how.inflation = SWM_TAKE(b, SWM_F32, tokens, heads);
         }
+        how.conjugate = variant == 5 || variant == 2;
+        how.rotation = ops_rotation(b, 4, tokens, variant >= 3 ? *size / 4 : *size / 2);
+        double *want = ops_want(b, tokens * channels), *inflation = ops_want(b, tokens * heads);
+        transform(x, &how, want, inflation);
+        ops_check("transform_heads", swm_transform_heads(b, x, &how), want);
+        if (swm_present(how.inflation)) ops_check("inflation", how.inflation, inflation);
+        swm_release(b, mark);
+    }
 }
 
 static void test_rotate_half(void **state)
@@ -259,7 +262,8 @@ static void attend(swm_tensor q, swm_tensor k, swm_tensor v, const swm_attention
             for (int64_t j = 0; j < keys; j++) {
                 double score = 0;
                 for (int64_t d = 0; d < size; d++)
-                    score += ops_at(q, i * q.shape[1] + h * size + d) * ops_at(k, j * k.shape[1] + h / share * size + d);
+                    score +=
+                        ops_at(q, i * q.shape[1] + h * size + d) * ops_at(k, j * k.shape[1] + h / share * size + d);
                 score *= (double)how->scale;
                 if (how->softcap > 0) score = (double)how->softcap * tanh(score / (double)how->softcap);
                 if (swm_present(how->key_bias)) score += ops_at(how->key_bias, j);
@@ -279,7 +283,8 @@ static void check_attend(swm_backend *b, int64_t queries, int64_t keys, int64_t 
 {
     swm_mark mark = swm_mark_of(b);
     int64_t key_heads = how.key_heads ? how.key_heads : how.heads;
-    swm_tensor q = OPS_MAKE(b, SWM_F32, 1, queries, how.heads * size), k = OPS_MAKE(b, SWM_F32, 2, keys, key_heads * size);
+    swm_tensor q = OPS_MAKE(b, SWM_F32, 1, queries, how.heads * size),
+               k = OPS_MAKE(b, SWM_F32, 2, keys, key_heads * size);
     swm_tensor v = OPS_MAKE(b, SWM_F32, 3, keys, key_heads * size);
     double *want = ops_want(b, queries * how.heads * size);
     attend(q, k, v, &how, want, ops_want(b, keys));
@@ -313,7 +318,8 @@ static void test_key_conv(void **state)
         for (int tailed = 0; tailed < 2; tailed++) {
             int64_t frames = frames_of[f], tokens = 3, channels = 5, size = tokens * channels;
             swm_chunks chunks = {frames == 7 ? 3 : 1, cuts};
-            swm_tensor k = OPS_MAKE(b, SWM_F32, 1, frames * tokens, channels), taps = OPS_MAKE(b, SWM_BF16, 2, channels, 1, 4);
+            swm_tensor k = OPS_MAKE(b, SWM_F32, 1, frames * tokens, channels),
+                       taps = OPS_MAKE(b, SWM_BF16, 2, channels, 1, 4);
             swm_tensor tail = tailed ? OPS_MAKE(b, SWM_F32, 3, 3 * tokens, channels) : (swm_tensor){0};
             double *want = ops_want(b, frames * size), *kept = ops_want(b, 3 * size);
             for (int64_t i = 0; i < frames * size; i++)
@@ -324,7 +330,8 @@ static void test_key_conv(void **state)
                     for (int c = chunks.count - 1; c > 0; c--)
                         if (frame < cuts[c]) end = cuts[c];
                     if (other < 0 && tailed) want[i] += tap * ops_at(tail, (other + 3) * size + i % size);
-                    if (other >= 0 && other < (other > frame ? end : frames)) want[i] += tap * ops_at(k, other * size + i % size);
+                    if (other >= 0 && other < (other > frame ? end : frames))
+                        want[i] += tap * ops_at(k, other * size + i % size);
                 }
             for (int64_t i = 0; tailed && i < 3 * size; i++) {
                 int64_t frame = frames - 3 + i / size;
@@ -339,9 +346,10 @@ static void test_gates(void **state)
 {
     swm_backend *b = *state;
     enum { T = 3, S = 5, H = 4, C = 11 };
-    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, T *S, C), u = OPS_MAKE(b, SWM_F32, 2, T, H), a_log = OPS_MAKE(b, SWM_F32, 3, H);
-    swm_tensor dt_bias = OPS_MAKE(b, SWM_BF16, 4, H), beta = OPS_MAKE(b, SWM_F32, 5, T *S, H);
-    swm_tensor inflation = OPS_MAKE(b, SWM_F32, 6, T *S, H);
+    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, T * S, C), u = OPS_MAKE(b, SWM_F32, 2, T, H),
+               a_log = OPS_MAKE(b, SWM_F32, 3, H);
+    swm_tensor dt_bias = OPS_MAKE(b, SWM_BF16, 4, H), beta = OPS_MAKE(b, SWM_F32, 5, T * S, H);
+    swm_tensor inflation = OPS_MAKE(b, SWM_F32, 6, T * S, H);
     double *want = ops_want(b, T * S * C);
     for (int i = 0; i < T * S * C; i++) want[i / C / S * C + i % C] += ops_at(x, i) / S;
     ops_check("frame_mean", swm_frame_mean(b, x, T), want);
@@ -352,7 +360,8 @@ static void test_gates(void **state)
         want[i] = exp(-exp(ops_at(a_log, i % H)) * (z > 30 ? z : log1p(exp(z))));
     }
     ops_check("gdn_decay", swm_gdn_decay(b, u, a_log, dt_bias), want);
-    for (int i = 0; i < T * S * H; i++) swm_floats(inflation)[i] = 2 * swm_floats(inflation)[i] + (i / H / S == 1 ? 3 : 0);
+    for (int i = 0; i < T * S * H; i++)
+        swm_floats(inflation)[i] = 2 * swm_floats(inflation)[i] + (i / H / S == 1 ? 3 : 0);
     for (int i = 0; i < T * S * H; i++) {
         double mean = 0;
         for (int s = 0; s < S; s++) mean += ops_at(inflation, (i / H / S * S + s) * H + i % H) / S;
@@ -403,9 +412,11 @@ static void naive_head(swm_backend *b, naive_scan *n, double *want, double *last
 {
     int64_t d = n->size, channels = n->how->q.shape[1];
     swm_chunks chunks = n->how->chunks;
-    double *m = ops_want(b, d * d), *z = ops_want(b, d), *next_m = ops_want(b, d * d), *next_z = ops_want(b, d), q[128], plain[128];
+    double *m = ops_want(b, d * d), *z = ops_want(b, d), *next_m = ops_want(b, d * d), *next_z = ops_want(b, d), q[128],
+           plain[128];
     for (int64_t i = 0; i < d * d && swm_present(n->how->state); i++) m[i] = ops_at(n->how->state, n->head * d * d + i);
-    for (int64_t i = 0; i < d && swm_present(n->how->normaliser); i++) z[i] = ops_at(n->how->normaliser, n->head * d + i);
+    for (int64_t i = 0; i < d && swm_present(n->how->normaliser); i++)
+        z[i] = ops_at(n->how->normaliser, n->head * d + i);
     for (int64_t f = 0; f < n->frames; f++) {
         naive_step(n, f, m, z, next_m, next_z);
         for (int64_t i = 0; i < d * d; i++) n->m[f * d * d + i] = m[i];
@@ -441,10 +452,14 @@ static void check_scan(swm_backend *b, int64_t frames, int64_t tokens, int64_t s
     enum { HEADS = 2 };
     swm_mark mark = swm_mark_of(b);
     int64_t channels = HEADS * size, count = frames * tokens;
-    swm_gdn how = {.q = OPS_MAKE(b, SWM_F32, 1, count, channels), .k = OPS_MAKE(b, SWM_F32, 2, count, channels),
-                   .v = OPS_MAKE(b, SWM_F32, 3, count, channels), .beta = OPS_MAKE(b, SWM_F32, 4, count, HEADS),
-                   .decay = OPS_MAKE(b, SWM_F32, 5, frames, HEADS), .normalise = normalise,
-                   .chunks = {frames == 7 ? 3 : 1, cuts}, .keep_state = carried};
+    swm_gdn how = {.q = OPS_MAKE(b, SWM_F32, 1, count, channels),
+                   .k = OPS_MAKE(b, SWM_F32, 2, count, channels),
+                   .v = OPS_MAKE(b, SWM_F32, 3, count, channels),
+                   .beta = OPS_MAKE(b, SWM_F32, 4, count, HEADS),
+                   .decay = OPS_MAKE(b, SWM_F32, 5, frames, HEADS),
+                   .normalise = normalise,
+                   .chunks = {frames == 7 ? 3 : 1, cuts},
+                   .keep_state = carried};
     /* As the model has them: small keys of one sign, gates in 0..1. */
     for (int64_t i = 0; i < count * channels; i++) {
         swm_floats(how.q)[i] = fabsf(swm_floats(how.q)[i]);
@@ -458,9 +473,11 @@ static void check_scan(swm_backend *b, int64_t frames, int64_t tokens, int64_t s
         how.normaliser = OPS_MAKE(b, SWM_F32, 8, HEADS, size);
         for (int64_t i = 0; i < HEADS * size; i++) swm_floats(how.normaliser)[i] = fabsf(swm_floats(how.normaliser)[i]);
     }
-    double *want = ops_want(b, count * channels), *last_m = ops_want(b, HEADS * size * size), *last_z = ops_want(b, HEADS * size);
+    double *want = ops_want(b, count * channels), *last_m = ops_want(b, HEADS * size * size),
+           *last_z = ops_want(b, HEADS * size);
     for (int64_t head = 0; head < HEADS; head++) {
-        naive_scan n = {&how, head, size, tokens, frames, ops_want(b, frames * size * size), ops_want(b, frames * size)};
+        naive_scan n = {
+            &how, head, size, tokens, frames, ops_want(b, frames * size * size), ops_want(b, frames * size)};
         naive_head(b, &n, want, last_m, last_z);
     }
     ops_check("gdn_scan", swm_gdn_scan(b, &how), want);
@@ -514,11 +531,13 @@ static void test_depthwise_glu(void **state)
     check_depthwise(b, 1, 9, 1, 3, SWM_BF16);
 }
 
-static void check_temporal(swm_backend *b, int64_t frames, int64_t tokens, int64_t channels, swm_dtype type, bool tailed)
+static void check_temporal(swm_backend *b, int64_t frames, int64_t tokens, int64_t channels, swm_dtype type,
+                           bool tailed)
 {
     swm_chunks chunks = {frames == 7 ? 3 : 1, cuts};
     int64_t size = tokens * channels;
-    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, frames * tokens, channels), weight = OPS_MAKE(b, type, 2, channels, channels, 3, 1);
+    swm_tensor x = OPS_MAKE(b, SWM_F32, 1, frames * tokens, channels),
+               weight = OPS_MAKE(b, type, 2, channels, channels, 3, 1);
     swm_tensor tail = tailed ? OPS_MAKE(b, SWM_F32, 3, tokens, channels) : (swm_tensor){0};
     double *want = ops_want(b, frames * size), *kept = ops_want(b, size);
     for (int64_t i = 0; i < frames * size; i++) {
@@ -563,7 +582,8 @@ static void test_layout(void **state)
     assert_true(back.shape[0] == C && back.shape[1] == T && back.shape[3] == W);
     assert_memory_equal(back.data, x.data, swm_bytes(x));
 
-    FOR_EACH(swm_dtype, type, weight_types) {
+    FOR_EACH(swm_dtype, type, weight_types)
+    {
         swm_tensor table = OPS_MAKE(b, *type, 2, 6, C);
         const int32_t ids[] = {5, 0, 5};
         double *want = ops_want(b, 3 * C);
@@ -577,9 +597,9 @@ static void test_layout(void **state)
 int test_ops(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_linear),    TEST(test_linear_add), TEST(test_pointwise), TEST(test_modulation),
-        TEST(test_rms_norm),  TEST(test_transform_heads), TEST(test_rotate_half), TEST(test_attend),
-        TEST(test_key_conv),  TEST(test_gates),      TEST(test_gdn_scan),  TEST(test_depthwise_glu),
+        TEST(test_linear),        TEST(test_linear_add),      TEST(test_pointwise),   TEST(test_modulation),
+        TEST(test_rms_norm),      TEST(test_transform_heads), TEST(test_rotate_half), TEST(test_attend),
+        TEST(test_key_conv),      TEST(test_gates),           TEST(test_gdn_scan),    TEST(test_depthwise_glu),
         TEST(test_temporal_conv), TEST(test_layout),
     };
     return cmocka_run_group_tests_name("ops", tests, NULL, NULL);

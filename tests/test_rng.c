@@ -97,8 +97,7 @@ static void test_frames(void **state)
     for (int c = 0; c < CHANNELS; c++)
         assert_memory_equal(shorter + c * 4 * CELLS, longer + c * MOST_FRAMES * CELLS, 4 * CELLS * sizeof(float));
     assert_memory_not_equal(shorter, other, sizeof shorter);
-    for (int f = 1; f < MOST_FRAMES; f++)
-        assert_memory_not_equal(longer, longer + f * CELLS, CELLS * sizeof(float));
+    for (int f = 1; f < MOST_FRAMES; f++) assert_memory_not_equal(longer, longer + f * CELLS, CELLS * sizeof(float));
     /* An element depends on its number alone, not on how many there are; nothing beyond them is written. */
     float packed[CHANNELS * CELLS + 1], part[2 * CELLS];
     packed[CHANNELS * CELLS] = 77;
@@ -141,8 +140,9 @@ static void test_normal(void **state)
 int test_rng(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_published_values), cmocka_unit_test(test_second_draw), cmocka_unit_test(test_count_matters),
-        cmocka_unit_test(test_frames),           cmocka_unit_test(test_normal),
+        cmocka_unit_test(test_published_values), cmocka_unit_test(test_second_draw),
+        cmocka_unit_test(test_count_matters),    cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_normal),
     };
     return cmocka_run_group_tests_name("rng", tests, NULL, NULL);
 }

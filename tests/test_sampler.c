@@ -63,7 +63,8 @@ static void check_chunks(swm_chunk_split split, int64_t chunk, int64_t frames, i
     for (int i = 0; i < count; i++) assert_int_equal(starts[i], want[i]);
 }
 #define CHECK_CHUNKS(split, chunk, frames, ...)                                                                        \
-    check_chunks(split, chunk, frames, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
+    check_chunks(split, chunk, frames, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)),                      \
+                 (int64_t[]){__VA_ARGS__})
 
 static void test_chunk_starts(void **state)
 {
@@ -99,8 +100,8 @@ typedef struct notebook {
 
 static double model(double x, double timestep) { return tanh(0.7 * x) + 0.3 * sin(3 * timestep / 1000); }
 
-static int velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks, float *out,
-                    swm_error *error)
+static int velocity(void *user, const float *latent, int64_t frames, const float *timesteps, swm_chunks chunks,
+                    float *out, swm_error *error)
 {
     notebook *notes = user;
     int64_t cells = notes->shape.height * notes->shape.width;
@@ -156,8 +157,12 @@ static void test_dpm_solver(void **state)
         }
     }
     swm_error error = {0};
-    swm_sampling how = {.sampler = SWM_FLOW_DPM_SOLVER, .steps = STEPS, .shift = 3, .chunks = {1, (int64_t[]){0}},
-                        .velocity = velocity, .user = &notes};
+    swm_sampling how = {.sampler = SWM_FLOW_DPM_SOLVER,
+                        .steps = STEPS,
+                        .shift = 3,
+                        .chunks = {1, (int64_t[]){0}},
+                        .velocity = velocity,
+                        .user = &notes};
     assert_int_equal(swm_sample(&how, notes.shape, latent, &error), 0);
     assert_int_equal(notes.calls, STEPS);
     assert_int_equal(swm_sampling_passes(&how), STEPS);
@@ -176,15 +181,22 @@ static void test_first_frame_is_kept(void **state)
         for (int i = 0; i < COUNT && rounded; i++) latent[i] = swm_bf16_to_f32(swm_f32_to_bf16(latent[i]));
         memcpy(before, latent, sizeof before);
         swm_error error = {0};
-        swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = 7, .shift = 8, .chunks = {1, (int64_t[]){0}},
-                            .round_to_bf16 = rounded, .velocity = velocity, .user = &notes};
+        swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX,
+                            .steps = 7,
+                            .shift = 8,
+                            .chunks = {1, (int64_t[]){0}},
+                            .round_to_bf16 = rounded,
+                            .velocity = velocity,
+                            .user = &notes};
         assert_int_equal(swm_sample(&how, notes.shape, latent, &error), 0);
         for (int c = 0; c < 3; c++) {
             assert_memory_equal(latent + c * 20, before + c * 20, 4 * sizeof(float));
             for (int i = 4; i < 20; i++) assert_true(latent[c * 20 + i] != before[c * 20 + i]);
         }
-        for (int i = 0; i < COUNT && rounded; i++) assert_true(latent[i] == swm_bf16_to_f32(swm_f32_to_bf16(latent[i])));
-        for (int i = 0; i < notes.calls; i++) assert_true(notes.timesteps[i][0] == 0 && notes.timesteps[i][1] == notes.timesteps[i][4]);
+        for (int i = 0; i < COUNT && rounded; i++)
+            assert_true(latent[i] == swm_bf16_to_f32(swm_f32_to_bf16(latent[i])));
+        for (int i = 0; i < notes.calls; i++)
+            assert_true(notes.timesteps[i][0] == 0 && notes.timesteps[i][1] == notes.timesteps[i][4]);
     }
 }
 
@@ -203,7 +215,11 @@ static void test_chunk_sampler(void **state)
     fill(latent, 37);
     first = latent[0];
     swm_error error = {0};
-    swm_sampling how = {.sampler = SWM_CHUNK_FLOW_EULER, .steps = 60, .shift = 8, .chunks = {12, starts}, .velocity = velocity,
+    swm_sampling how = {.sampler = SWM_CHUNK_FLOW_EULER,
+                        .steps = 60,
+                        .shift = 8,
+                        .chunks = {12, starts},
+                        .velocity = velocity,
                         .user = notes};
     assert_int_equal(swm_sampling_passes(&how), 55 + 60);
     assert_int_equal(swm_sample(&how, notes->shape, latent, &error), 0);
@@ -224,15 +240,19 @@ static void test_chunk_sampler(void **state)
     notebook alone = {.shape = {1, 4, CELLS, CELLS}};
     float single[4];
     fill(single, 4);
-    how = (swm_sampling){.sampler = SWM_FLOW_EULER_LTX, .steps = 60, .shift = 8, .chunks = {1, (int64_t[]){0}},
-                         .velocity = velocity, .user = &alone};
+    how = (swm_sampling){.sampler = SWM_FLOW_EULER_LTX,
+                         .steps = 60,
+                         .shift = 8,
+                         .chunks = {1, (int64_t[]){0}},
+                         .velocity = velocity,
+                         .user = &alone};
     assert_int_equal(swm_sample(&how, alone.shape, single, &error), 0);
     assert_memory_equal(single, latent, sizeof single);
     free(notes);
 }
 
-static int chunk_velocity(void *user, int64_t first, int64_t frames, const float *latent, const float *timesteps, bool keep,
-                          float *out, swm_error *error)
+static int chunk_velocity(void *user, int64_t first, int64_t frames, const float *latent, const float *timesteps,
+                          bool keep, float *out, swm_error *error)
 {
     (void)error;
     notebook *notes = user;
@@ -262,10 +282,12 @@ static void test_self_forcing(void **state)
     assert_true(latent[0] == first);
     for (int step = 0; step < 3; step++)
         for (int i = 1; i < 4; i++)
-            want[i] -= (sigmas[step] - sigmas[step + 1]) * (float)model((double)want[i], (double)(1000.0f * sigmas[step]));
+            want[i] -=
+                (sigmas[step] - sigmas[step + 1]) * (float)model((double)want[i], (double)(1000.0f * sigmas[step]));
     for (int i = 1; i < 4; i++) assert_true(fabsf(latent[i] - want[i]) < 1e-6f);
     assert_int_equal(notes.calls, 4); /* three steps and the pass that is kept, with clean latents */
-    assert_true(notes.chunks[2] == 0 && notes.chunks[3] == 1 && notes.timesteps[3][1] == 0 && notes.timesteps[0][1] == 1000);
+    assert_true(notes.chunks[2] == 0 && notes.chunks[3] == 1 && notes.timesteps[3][1] == 0 &&
+                notes.timesteps[0][1] == 1000);
     assert_true(notes.timesteps[0][0] == 0);
     notes.calls = 0;
     assert_int_equal(swm_self_forcing_chunk(&how, (swm_latent_shape){1, 3, 1, 1}, 4, latent, &error), 0);
@@ -277,8 +299,12 @@ static void test_failures(void **state)
     (void)state;
     float latent[8] = {0};
     notebook notes = {.shape = {1, 2, 2, 2}};
-    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX, .steps = 1, .shift = 8, .chunks = {1, (int64_t[]){0}},
-                        .velocity = velocity, .user = &notes};
+    swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX,
+                        .steps = 1,
+                        .shift = 8,
+                        .chunks = {1, (int64_t[]){0}},
+                        .velocity = velocity,
+                        .user = &notes};
     const int steps[] = {1, 0, -5, SWM_MAX_STEPS + 1};
     for (int i = 0; i < 4; i++) {
         swm_error error = {0};
@@ -321,8 +347,13 @@ static void test_names_and_steps(void **state)
     for (int i = SWM_FLOW_EULER_LTX; i <= SWM_CHUNK_FLOW_EULER; i++) {
         notebook notes = {.shape = {1, 2, 1, 1}};
         float latent[2] = {1, 2};
-        swm_sampling how = {.sampler = (swm_sampler)i, .steps = 5, .shift = 1, .chunks = {1, (int64_t[]){0}},
-                            .velocity = velocity, .user = &notes, .after_step = count_steps};
+        swm_sampling how = {.sampler = (swm_sampler)i,
+                            .steps = 5,
+                            .shift = 1,
+                            .chunks = {1, (int64_t[]){0}},
+                            .velocity = velocity,
+                            .user = &notes,
+                            .after_step = count_steps};
         assert_int_equal(swm_sample(&how, notes.shape, latent, NULL), 0);
         assert_int_equal(notes.steps, 5);
     }
@@ -331,10 +362,10 @@ static void test_names_and_steps(void **state)
 int test_sampler(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_euler_schedule), cmocka_unit_test(test_dpm_schedule),
-        cmocka_unit_test(test_chunk_starts),   cmocka_unit_test(test_dpm_solver),
+        cmocka_unit_test(test_euler_schedule),      cmocka_unit_test(test_dpm_schedule),
+        cmocka_unit_test(test_chunk_starts),        cmocka_unit_test(test_dpm_solver),
         cmocka_unit_test(test_first_frame_is_kept), cmocka_unit_test(test_chunk_sampler),
-        cmocka_unit_test(test_self_forcing),   cmocka_unit_test(test_failures),
+        cmocka_unit_test(test_self_forcing),        cmocka_unit_test(test_failures),
         cmocka_unit_test(test_names_and_steps),
     };
     return cmocka_run_group_tests_name("sampler", tests, NULL, NULL);

@@ -7,31 +7,39 @@
 
 static const swm_tolerance table[] = {
     {"camera", "resize.*", "*", SWM_EQUAL, 0, 0, "integer arithmetic that the first picture depends on, byte for byte"},
-    {"camera", "*", "*", SWM_RELATIVE, 1e-6, 1e-6, "double arithmetic rounded to float once, whatever the network computes in"},
+    {"camera", "*", "*", SWM_RELATIVE, 1e-6, 1e-6,
+     "double arithmetic rounded to float once, whatever the network computes in"},
 
     {"sampler", "schedule.*", "*", SWM_RELATIVE, 1e-6, 1e-6, "a few float operations"},
     {"sampler", "ltx.timesteps", "*", SWM_RELATIVE, 1e-6, 1e-6, "a few float operations"},
     {"sampler", "passes", "*", SWM_EQUAL, 0, 0, "a count"},
-    {"sampler", "*", "*", SWM_RELATIVE, 1e-5, 1e-5, "float latents against a double model; guidance by 5 amplifies each rounding"},
+    {"sampler", "*", "*", SWM_RELATIVE, 1e-5, 1e-5,
+     "float latents against a double model; guidance by 5 amplifies each rounding"},
 
     {"rng_cuda", "*.bfloat16", "*", SWM_EQUAL, 0, 0, "seven digits agree, three are kept"},
-    {"rng_cuda", "*", "*", SWM_LARGEST, 1.6e-6, 1.6e-6, "sinf, cosf and logf of a GPU against doubles, on values below 6"},
+    {"rng_cuda", "*", "*", SWM_LARGEST, 1.6e-6, 1.6e-6,
+     "sinf, cosf and logf of a GPU against doubles, on values below 6"},
 
-    {"gemma*", "*", "*", SWM_RELATIVE, 1e-4, 2e-2, "float sums in another order; bf16 rounds every activation to 8 bits"},
+    {"gemma*", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
+     "float sums in another order; bf16 rounds every activation to 8 bits"},
 
     {"pipeline", "tokenizer_cases.*", "*", SWM_EQUAL, 0, 0, "token ids are whole numbers"},
     {"pipeline", "act.*_ids", "*", SWM_EQUAL, 0, 0, "token ids are whole numbers"},
     {"pipeline", "act.*_mask", "*", SWM_EQUAL, 0, 0, "masks are whole numbers"},
     {"pipeline", "act.latent", "*", SWM_RELATIVE, 1e-4, 2e-2, "a few steps, each fed with the roundings of the last"},
-    {"pipeline", "out.frames", "*", SWM_DECIBELS, 45, 35, "bytes: a rounding to the neighbour is one level of 255; 2 % of a latent is 35 dB"},
-    {"pipeline", "*", "*", SWM_RELATIVE, 1e-4, 2e-2, "float sums in another order; bf16 rounds every activation to 8 bits"},
+    {"pipeline", "out.frames", "*", SWM_DECIBELS, 45, 35,
+     "bytes: a rounding to the neighbour is one level of 255; 2 % of a latent is 35 dB"},
+    {"pipeline", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
+     "float sums in another order; bf16 rounds every activation to 8 bits"},
 
-    {"toyworld", "frames", "*", SWM_DECIBELS, 45, 35, "bytes: a rounding to the neighbour is one level of 255; 2 % of a latent is 35 dB"},
+    {"toyworld", "frames", "*", SWM_DECIBELS, 45, 35,
+     "bytes: a rounding to the neighbour is one level of 255; 2 % of a latent is 35 dB"},
     {"toyworld", "latent", "*", SWM_RELATIVE, 1e-3, 2e-2, "twenty steps, each fed with the roundings of the last"},
     {"toyworld", "c2w", "*", SWM_RELATIVE, 1e-6, 1e-6, "double arithmetic rounded to float once"},
     {"toyworld", "camera_conditions", "*", SWM_RELATIVE, 1e-6, 1e-6, "double arithmetic rounded to float once"},
     {"toyworld", "chunk_plucker", "*", SWM_RELATIVE, 1e-6, 1e-6, "double arithmetic rounded to float once"},
-    {"toyworld", "*", "*", SWM_RELATIVE, 1e-4, 2e-2, "float sums in another order; bf16 rounds every activation to 8 bits"},
+    {"toyworld", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
+     "float sums in another order; bf16 rounds every activation to 8 bits"},
 
     {"dit*", "rope.cos_sin", "*", SWM_RELATIVE, 1e-6, 1e-6, "cosines of doubles, rounded to float once"},
     {"dit*", "*.chunks", "*", SWM_EQUAL, 0, 0, "chunk starts are whole numbers"},

@@ -385,8 +385,7 @@ static void put_cameras(FILE *out, const swm_camera_path *path, bool binary)
     if (binary)
         put_little(out, (uint64_t)count, 8);
     else
-        fprintf(out, "# Camera list with one line of data per camera:\n#   CAMERA_ID, MODEL, WIDTH, HEIGHT, PARAMS[]\n"
-                     "# Number of cameras: %lld\n", (long long)count);
+        fprintf(out, "# %lld cameras: CAMERA_ID MODEL WIDTH HEIGHT FX FY CX CY\n", (long long)count);
     for (int64_t i = 0; i < count; i++) {
         if (binary) {
             put_little(out, (uint64_t)i + 1, 4);
@@ -408,10 +407,8 @@ static int put_images(FILE *out, const swm_camera_path *path, bool binary, swm_e
     if (binary)
         put_little(out, (uint64_t)path->count, 8);
     else
-        fprintf(out, "# Image list with two lines of data per image:\n"
-                     "#   IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n"
-                     "#   POINTS2D[] as (X, Y, POINT3D_ID)\n"
-                     "# Number of images: %lld, mean observations per image: 0\n", (long long)path->count);
+        fprintf(out, "# %lld images, world to camera: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of no points\n",
+                (long long)path->count);
     for (int64_t i = 0; i < path->count; i++) {
         const double *p = path->c2w + 16 * i;
         double values[7] = {0, 0, 0, 0, p[3], p[7], p[11]};
@@ -452,9 +449,7 @@ static int write_model(const swm_camera_path *path, const char *place, bool bina
         if (i == 1) status = put_images(text.stream, path, binary, error);
         if (i == 2 && binary) put_little(text.stream, 0, 8);
         if (i == 2 && !binary)
-            fputs("# 3D point list with one line of data per point:\n"
-                  "#   POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n"
-                  "# Number of points: 0, mean track length: 0\n", text.stream);
+            fputs("# no points\n", text.stream);
         if (status == 0) {
             status = swm_format_text_save(&text, place, names[i], error);
         } else {

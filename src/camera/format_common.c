@@ -138,6 +138,19 @@ void swm_format_write_numbers(FILE *out, const double *values, int count, const 
     }
 }
 
+void swm_format_write_string(FILE *out, const char *text)
+{
+    fputc('"', out);
+    for (; *text != '\0'; text++) {
+        if (*text == '"' || *text == '\\') fputc('\\', out);
+        if ((unsigned char)*text < 0x20)
+            fprintf(out, "\\u%04x", (unsigned)(unsigned char)*text);
+        else
+            fputc(*text, out);
+    }
+    fputc('"', out);
+}
+
 int swm_format_text_open(format_text *text, swm_error *error)
 {
     *text = (format_text){0};
@@ -227,4 +240,3 @@ char *swm_format_name(const swm_camera_path *path, int64_t index, const char *di
     if (directory == NULL) return swm_copy_string(error, strncmp(name, "images/", 7) == 0 ? name + 7 : name);
     return swm_format(error, "%s%s", strchr(name, '/') == NULL ? directory : "", name);
 }
-

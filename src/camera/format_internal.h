@@ -44,6 +44,9 @@ void swm_format_write_number(FILE *out, double value);
 /* Numbers with a separator between them. */
 void swm_format_write_numbers(FILE *out, const double *values, int count, const char *separator);
 
+/* A string of JSON, quotes included. */
+void swm_format_write_string(FILE *out, const char *text);
+
 /* Intrinsics of a path from an array in any of the shapes of swm_intrinsics_from_array, with its rules. */
 int swm_format_take_intrinsics(swm_camera_path *path, const char *file, const swm_array *array, swm_error *error);
 /* All poses have the same intrinsics. */
@@ -53,6 +56,7 @@ double swm_format_time(const swm_camera_path *path, int64_t index);
 /* Name of a picture in fresh memory: the path's own or a number; with `directory` in front where it has none, or taken
  * away for NULL. */
 char *swm_format_name(const swm_camera_path *path, int64_t index, const char *directory, swm_error *error);
+
 /* Text in the making: open_memstream, then a file that appears whole. */
 typedef struct format_text {
     FILE *stream;

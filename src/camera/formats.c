@@ -464,8 +464,9 @@ static swm_path_format guess_text(const swm_path_source *source, swm_error *erro
                         count, *rest != '\0' ? " and then something else" : "");
         return SWM_PATH_GUESS;
     }
-    swm_format_fail(source, error, "is no camera path: no line of numbers was found; expected a .npy or .npz file, a "
-                                   "COLMAP model, transforms.json, TUM, KITTI or RealEstate10K text");
+    swm_format_fail(source, error, "is no camera path: no line of numbers with spaces between them was found; expected "
+                                   "a .npy or .npz file, a COLMAP model, transforms.json, TUM, KITTI or RealEstate10K "
+                                   "text");
     return SWM_PATH_GUESS;
 }
 

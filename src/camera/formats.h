@@ -101,7 +101,7 @@ typedef struct swm_path_writing {
 int swm_camera_path_save(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
                          swm_error *error);
 
-/* In place: translations times `scale`; the first pose to the identity; a centred pinhole for paths of known size. */
+/* In place: translations times `scale`; all poses as seen from the first, which becomes the identity. */
 void swm_camera_path_scale(swm_camera_path *path, double scale);
 void swm_camera_path_recentre(swm_camera_path *path);
 

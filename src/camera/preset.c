@@ -361,7 +361,8 @@ void swm_preset_pose(const swm_preset_options *options, double time, double pose
     preset->pose(options->values, swm_ease(time, options->ease), pose);
 }
 
-/* The fewest frames, filling whole latent frames, whose steps stay within 0.025 units and 0.6 degrees. */
+/* The fewest frames, filling whole latent frames, whose steps stay within 0.025 units and 0.6 degrees; at most 961, the
+ * longest clips that the model knows. */
 static int64_t unhurried_frames(const swm_preset_options *options)
 {
     enum { STEPS = 960 };
@@ -376,8 +377,8 @@ static int64_t unhurried_frames(const swm_preset_options *options)
         memcpy(before, pose, sizeof before);
     }
     /* A millionth less, so that rounding does not cost eight frames. */
-    const int64_t steps = (int64_t)ceil(fmin(STEPS * most, 1e6) * (1 - 1e-6));
-    return most > 0 ? swm_max(swm_min(swm_divide_up(steps, 8) * 8, 1000000), 8) + 1 : 161;
+    const int64_t steps = (int64_t)ceil(fmin(STEPS * most, STEPS) * (1 - 1e-6));
+    return most > 0 ? swm_max(swm_divide_up(steps, 8) * 8, 8) + 1 : 161;
 }
 
 static bool trembles(const swm_handheld *handheld) { return handheld->shake > 0 || handheld->sway > 0; }

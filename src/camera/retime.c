@@ -1,8 +1,8 @@
 /* Limits of speed and acceleration along a path. See retime.h.
  *
  * The new pace is told by one number a pose: how much of the old speed is left there, 0 .. 1. Speed limits bound it
- * directly. Acceleration limits bound how much the square of a speed can grow over a distance, v1^2 <= v0^2 + 2 a s, so
- * one walk forwards and one backwards over the poses are enough. */
+ * directly. Acceleration limits bound how much the square of a speed can grow over a distance, v1^2 <= v0^2 + 2 a s, which
+ * walks forwards and backwards over the poses see to. */
 #include "camera/retime.h"
 
 #include "camera/resample.h"
@@ -43,27 +43,64 @@ static void bound_speed(road *r, const double *values, double limit)
     }
 }
 
-/* Let the speed at pose `to` be reachable from that at its neighbour `from`. */
-static void bound_step(road *r, const double *values, double limit, int64_t from, int64_t to)
+/* Let the speed at pose `to` be reachable from that at its neighbour `from`; true if that changed it. */
+static bool bound_step(road *r, const double *values, double limit, int64_t from, int64_t to)
 {
-    if (limit <= 0) return;
+    if (limit <= 0) return false;
     const double before = speed_at(r, values, from) * r->left[from], after = speed_at(r, values, to);
     const double most = sqrt(before * before + 2 * limit * values[from < to ? from : to]);
-    if (after * r->left[to] > most) r->left[to] = most / after;
+    if (!(after * r->left[to] > most * (1 + 1e-12))) return false;
+    r->left[to] = most / after;
+    return true;
 }
 
+/* A stop of the one motion is a stop of the other, which then needs its own way to stop and start: walks are repeated
+ * until nothing changes. Each can only slow the path down; a few are enough but for artful input. */
 static void bound_acceleration(road *r, const swm_pace *pace)
 {
-    if (pace->acceleration <= 0 && pace->turn_acceleration <= 0) return;
+    enum { WALKS = 32 };
     const int64_t last = r->count - 1;
-    r->left[0] = r->left[last] = 0;
-    for (int64_t i = 0; i < last; i++) {
-        bound_step(r, r->moved, pace->acceleration, i, i + 1);
-        bound_step(r, r->turned, pace->turn_acceleration, i, i + 1);
+    bool changed = pace->acceleration > 0 || pace->turn_acceleration > 0;
+    if (changed) r->left[0] = r->left[last] = 0;
+    for (int walk = 0; walk < WALKS && changed; walk++) {
+        changed = false;
+        for (int64_t i = 0; i < last; i++) {
+            changed |= bound_step(r, r->moved, pace->acceleration, i, i + 1);
+            changed |= bound_step(r, r->turned, pace->turn_acceleration, i, i + 1);
+        }
+        for (int64_t i = last; i > 0; i--) {
+            changed |= bound_step(r, r->moved, pace->acceleration, i, i - 1);
+            changed |= bound_step(r, r->turned, pace->turn_acceleration, i, i - 1);
+        }
     }
-    for (int64_t i = last; i > 0; i--) {
-        bound_step(r, r->moved, pace->acceleration, i, i - 1);
-        bound_step(r, r->turned, pace->turn_acceleration, i, i - 1);
+}
+
+/* The direction of a motion from pose a to pose b: its translation, or the axis of its rotation, of length about its
+ * angle in radians. */
+static void direction(double out[3], const double *a, const double *b, bool rotation)
+{
+    for (int i = 0; i < 3; i++) out[i] = b[4 * i + 3] - a[4 * i + 3];
+    if (!rotation) return;
+    double relative[16];
+    swm_se3_inverse(relative, a);
+    swm_se3_multiply(relative, relative, b);
+    out[0] = (relative[9] - relative[6]) / 2;
+    out[1] = (relative[2] - relative[8]) / 2;
+    out[2] = (relative[4] - relative[1]) / 2;
+}
+
+/* Where the motion changes its direction by more than 30 degrees at once, it turns back or around a corner: it must stop
+ * there, though its speed would be the same on both sides. */
+static void stop_at_corners(road *r, const double *poses, bool rotation)
+{
+    double before[3] = {0}, after[3];
+    for (int64_t i = 0; i + 1 < r->count; i++) {
+        direction(after, poses + 16 * i, poses + 16 * (i + 1), rotation);
+        const double dot = before[0] * after[0] + before[1] * after[1] + before[2] * after[2];
+        const double b = sqrt(before[0] * before[0] + before[1] * before[1] + before[2] * before[2]);
+        const double a = sqrt(after[0] * after[0] + after[1] * after[1] + after[2] * after[2]);
+        if (a > 1e-9 && b > 1e-9 && dot < 0.866 * a * b) r->left[i] = 0;
+        memcpy(before, after, sizeof before);
     }
 }
 
@@ -141,6 +178,11 @@ int swm_retime(swm_poses *out, const double *poses, int64_t count, double rate, 
 {
     *out = (swm_poses){0};
     if (swm_pace_check(pace, error) < 0) return -1;
+    if (!swm_pace_limits(pace) && rate == fps && count <= most) { /* nothing to do, so nothing is rounded */
+        if (swm_poses_create(out, count, error) < 0) return -1;
+        for (int64_t i = 0; i < 16 * count; i++) out->c2w[i] = (float)poses[i];
+        return 0;
+    }
     road r = {.count = count, .rate = rate};
     double *memory = swm_allocate(error, (size_t)count, 3 * sizeof *memory);
     if (memory == NULL) return -1;
@@ -156,6 +198,8 @@ int swm_retime(swm_poses *out, const double *poses, int64_t count, double rate, 
     }
     bound_speed(&r, r.moved, pace->speed);
     bound_speed(&r, r.turned, pace->turn);
+    if (pace->acceleration > 0) stop_at_corners(&r, poses, false);
+    if (pace->turn_acceleration > 0) stop_at_corners(&r, poses, true);
     if (count > 1) bound_acceleration(&r, pace);
     const int status = sample(out, &r, poses, fps, most, error);
     free(memory);

@@ -5,7 +5,8 @@
 
 #include "camera/camera.h"
 
-/* 0 stands for no limit. Acceleration is that along the path: how fast the speed changes, not how sharp a corner is. */
+/* 0 stands for no limit. Acceleration is that along the path: how fast the speed changes. At a
+ * corner of more than 30 degrees between two poses, a path with limits of acceleration stops; bends it takes as they are. */
 typedef struct swm_pace {
     double speed;             /* units a second */
     double acceleration;      /* units a second, a second; a path with this limit begins and ends at rest */

@@ -1,7 +1,7 @@
-/* Readers of camera paths. A new format is one more reader in FORMATS. See trajectory.h. */
+/* From paths of any format to the model's poses and intrinsics. See trajectory.h. */
 #include "camera/trajectory.h"
 
-#include "core/file.h"
+#include "camera/formats.h"
 #include "io/npy.h"
 
 #include <stdlib.h>
@@ -13,15 +13,6 @@ static int name_file(swm_error *error, const char *name, const swm_error *cause)
     return swm_fail(error, "%.300s: %s", name, cause->text);
 }
 
-static int take_poses(swm_trajectory *trajectory, const char *name, const swm_array *array, swm_error *error)
-{
-    swm_error cause = {0};
-    if (swm_poses_from_array(&trajectory->poses, array->rank, array->shape, array->values, &cause) < 0 ||
-        swm_poses_check(&trajectory->poses, &cause) < 0)
-        return name_file(error, name, &cause);
-    return 0;
-}
-
 static int take_intrinsics(swm_intrinsics *intrinsics, int64_t frames, const char *name, const swm_array *array,
                            swm_error *error)
 {
@@ -31,82 +22,44 @@ static int take_intrinsics(swm_intrinsics *intrinsics, int64_t frames, const cha
     return 0;
 }
 
-static int read_npy(swm_trajectory *trajectory, const char *name, const void *data, size_t size, swm_error *error)
+/* Round to what the model works in, and check that nothing was lost. */
+static int take_path(swm_trajectory *trajectory, const char *name, const swm_camera_path *path, swm_error *error)
 {
-    swm_array array;
-    if (swm_npy_parse(name, data, size, &array, error) < 0) return -1;
-    const int status = take_poses(trajectory, name, &array, error);
-    swm_array_free(&array);
-    return status;
-}
-
-static bool has_array(const swm_npz *npz, const char *name)
-{
-    for (int i = 0; i < npz->count; i++)
-        if (strcmp(npz->entries[i].name, name) == 0) return true;
-    return false;
-}
-
-static int read_archive(swm_trajectory *trajectory, const char *name, const swm_npz *npz, swm_error *error)
-{
-    const char *key = has_array(npz, "c2w") ? "c2w" : "poses";
-    if (!has_array(npz, key))
-        return swm_fail(
-            error,
-            "%.300s: the archive holds neither \"c2w\" nor \"poses\"; store the (frames,4,4) matrices as one of them",
-            name);
-    swm_array array;
-    if (swm_npz_read(npz, key, &array, error) < 0) return -1;
-    int status = take_poses(trajectory, name, &array, error);
-    swm_array_free(&array);
-    if (status < 0 || !has_array(npz, "intrinsics")) return status;
-    if (swm_npz_read(npz, "intrinsics", &array, error) < 0) return -1;
-    status = take_intrinsics(&trajectory->intrinsics, trajectory->poses.count, name, &array, error);
-    swm_array_free(&array);
-    return status;
-}
-
-static int read_npz(swm_trajectory *trajectory, const char *name, const void *data, size_t size, swm_error *error)
-{
-    swm_npz npz;
-    if (swm_npz_parse(&npz, name, data, size, error) < 0) return -1;
-    const int status = read_archive(trajectory, name, &npz, error);
-    swm_npz_close(&npz);
-    return status;
-}
-
-typedef struct format {
-    const char *ending;
-    int (*read)(swm_trajectory *trajectory, const char *name, const void *data, size_t size, swm_error *error);
-} format;
-
-static const format FORMATS[] = {{".npy", read_npy}, {".npz", read_npz}};
-
-static bool has_ending(const char *name, const char *ending)
-{
-    const size_t n = strlen(name), m = strlen(ending);
-    return n >= m && strcmp(name + n - m, ending) == 0;
+    swm_error cause = {0};
+    const int64_t poses_shape[3] = {path->count, 4, 4}, intrinsics_shape[2] = {path->count, 4};
+    int status = swm_poses_from_array(&trajectory->poses, 3, poses_shape, path->c2w, &cause);
+    if (status == 0) status = swm_poses_check(&trajectory->poses, &cause);
+    if (status == 0 && path->intrinsics != NULL && path->fractions)
+        status = swm_fail(&cause, "the intrinsics are fractions of a picture of unknown size; convert the path with "
+                                  "sanawm camera convert --size WIDTHxHEIGHT, or --poses-only");
+    else if (status == 0 && path->intrinsics != NULL)
+        status = swm_intrinsics_from_array(&trajectory->intrinsics, path->count, 2, intrinsics_shape, path->intrinsics,
+                                           &cause);
+    trajectory->width = path->width;
+    trajectory->height = path->height;
+    if (status == 0) return 0;
+    swm_trajectory_free(trajectory);
+    return name_file(error, name, &cause);
 }
 
 int swm_trajectory_parse(swm_trajectory *trajectory, const char *name, const void *data, size_t size, swm_error *error)
 {
+    const swm_path_source source = {name, data, size};
+    swm_camera_path path;
     *trajectory = (swm_trajectory){0};
-    for (size_t i = 0; i < sizeof FORMATS / sizeof FORMATS[0]; i++) {
-        if (!has_ending(name, FORMATS[i].ending)) continue;
-        if (FORMATS[i].read(trajectory, name, data, size, error) == 0) return 0;
-        swm_trajectory_free(trajectory);
-        return -1;
-    }
-    return swm_fail(error, "%.300s: unknown kind of camera path; expected a .npy or .npz file", name);
+    if (swm_camera_path_parse(&path, &source, 1, NULL, error) < 0) return -1;
+    const int status = take_path(trajectory, name, &path, error);
+    swm_camera_path_free(&path);
+    return status;
 }
 
 int swm_trajectory_load(swm_trajectory *trajectory, const char *path, swm_error *error)
 {
+    swm_camera_path found;
     *trajectory = (swm_trajectory){0};
-    swm_mapping mapping;
-    if (swm_file_map(&mapping, path, error) < 0) return -1;
-    const int status = swm_trajectory_parse(trajectory, path, mapping.data, mapping.size, error);
-    swm_file_unmap(&mapping);
+    if (swm_camera_path_load(&found, path, NULL, error) < 0) return -1;
+    const int status = take_path(trajectory, path, &found, error);
+    swm_camera_path_free(&found);
     return status;
 }
 
@@ -114,6 +67,13 @@ void swm_trajectory_free(swm_trajectory *trajectory)
 {
     swm_poses_free(&trajectory->poses);
     swm_intrinsics_free(&trajectory->intrinsics);
+    *trajectory = (swm_trajectory){0};
+}
+
+static bool has_ending(const char *name, const char *ending)
+{
+    const size_t n = strlen(name), m = strlen(ending);
+    return n >= m && strcmp(name + n - m, ending) == 0;
 }
 
 static int load_intrinsics_array(swm_array *array, const char *path, swm_error *error)

@@ -1,5 +1,5 @@
-/* Camera paths and intrinsics from files. Owns the choice of format and what its arrays mean; the file formats
- * themselves are io/npy.h's, the numbers' sanity is camera.h's. */
+/* Camera paths and intrinsics from files, as the model takes them: in single precision, one entry of intrinsics a pose.
+ * The formats, their conventions and the guessing are formats.h's, the numbers' sanity is camera.h's. */
 #ifndef SWM_TRAJECTORY_H
 #define SWM_TRAJECTORY_H
 
@@ -8,14 +8,14 @@
 typedef struct swm_trajectory {
     swm_poses poses;
     swm_intrinsics intrinsics; /* one entry a pose; count 0 where the file has none */
+    int width, height;         /* of the pictures that the intrinsics are for; 0: the file does not say */
 } swm_trajectory;
 
-/* A camera path of camera-to-world matrices, (F,4,4): a .npy file, or a .npz archive with an array "c2w" or "poses" and
- * optionally "intrinsics" in any shape of swm_intrinsics_from_array. Passes swm_poses_check or fails with one line that
- * names the file. Intrinsics are in pixels of the source image, whose size is not known here: check them with
- * swm_intrinsics_check. On failure `trajectory` is empty. */
+/* A camera path in any format of formats.h, each in its own convention; what could mean two things is refused. Passes
+ * swm_poses_check or fails with one line that names the file. Intrinsics are in pixels of the pictures that the path
+ * was made for: check them with swm_intrinsics_check. On failure `trajectory` is empty. */
 int swm_trajectory_load(swm_trajectory *trajectory, const char *path, swm_error *error);
-/* The same from memory; the ending of `name` tells the format. */
+/* The same from one file in memory. */
 int swm_trajectory_parse(swm_trajectory *trajectory, const char *name, const void *data, size_t size, swm_error *error);
 void swm_trajectory_free(swm_trajectory *trajectory);
 

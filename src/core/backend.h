@@ -52,6 +52,9 @@ struct swm_backend {
 
 /* threads 0: as many as the machine has. NULL with a message on failure. */
 swm_backend *swm_backend_open_cpu(int threads, swm_error *error);
+/* GPU number `device` (as CUDA counts them). compute: BF16, the product, or F32, whose products are IEEE float32, for
+ * tests. Use it from the thread that opened it. NULL with a message on failure. */
+swm_backend *swm_backend_open_cuda(swm_dtype compute, int device, swm_error *error);
 /* A backend that runs nothing and counts as `compute` would. */
 swm_backend *swm_backend_open_plan(swm_dtype compute, swm_error *error);
 void swm_backend_close(swm_backend *b);

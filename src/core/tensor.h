@@ -21,7 +21,7 @@ typedef struct swm_tensor {
 static inline swm_tensor swm_tensor_make(swm_dtype dtype, void *data, int rank, const int64_t *shape)
 {
     SWM_REQUIRE(rank >= 1 && rank <= SWM_MAX_RANK, "rank %d", rank);
-    swm_tensor t = {.data = data, .dtype = dtype, .rank = rank};
+    swm_tensor t = {.data = data, .dtype = dtype, .rank = rank, .shape = {0}};
     for (int i = 0; i < rank; i++) t.shape[i] = shape[i];
     return t;
 }
@@ -66,7 +66,7 @@ static inline swm_tensor swm_reshape(swm_tensor t, int rank, const int64_t *shap
 static inline float *swm_floats(swm_tensor t)
 {
     SWM_REQUIRE(t.dtype == SWM_F32, "floats of a %s tensor", swm_dtype_name(t.dtype));
-    return t.data;
+    return (float *)t.data;
 }
 
 /* "(3,224)" into a small buffer, for messages; returns the buffer. */

@@ -1,9 +1,6 @@
 /* Errors between camera paths. See poses.h. */
 #include "eval/poses.h"
 
-#include "camera/trajectory.h"
-#include "io/npy.h"
-
 #include <float.h>
 #include <math.h>
 #include <stdlib.h>
@@ -28,80 +25,18 @@ void swm_eval_path_free(swm_eval_path *path)
     *path = (swm_eval_path){0};
 }
 
-/* The checks are those of every camera path, on the values rounded to float, which changes no verdict; the values that
- * are kept are not rounded. */
-static int take_array(swm_eval_path *path, const char *name, const swm_array *array, swm_error *error)
+int swm_eval_path_load(swm_eval_path *path, const char *file, const swm_path_reading *reading, swm_error *error)
 {
-    swm_poses rounded;
-    swm_error cause = {0};
-    int status = swm_poses_from_array(&rounded, array->rank, array->shape, array->values, &cause);
-    if (status == 0) status = swm_poses_check(&rounded, &cause);
-    swm_poses_free(&rounded);
-    if (status < 0) return swm_fail(error, "%.300s: %s", name, cause.text);
-    if (path_create(path, array->shape[0], error) < 0) return -1;
-    memcpy(path->c2w, array->values, (size_t)path->count * 16 * sizeof(double));
+    *path = (swm_eval_path){0};
+    swm_path_reading poses = reading != NULL ? *reading : (swm_path_reading){0};
+    poses.poses_only = true;
+    swm_camera_path loaded;
+    if (swm_camera_path_load(&loaded, file, &poses, error) < 0) return -1;
+    path->count = loaded.count;
+    path->c2w = loaded.c2w;
+    loaded.c2w = NULL;
+    swm_camera_path_free(&loaded);
     return 0;
-}
-
-static bool has_ending(const char *name, const char *ending)
-{
-    const size_t n = strlen(name), m = strlen(ending);
-    return n >= m && strcmp(name + n - m, ending) == 0;
-}
-
-static bool has_array(const swm_npz *npz, const char *name)
-{
-    for (int i = 0; i < npz->count; i++)
-        if (strcmp(npz->entries[i].name, name) == 0) return true;
-    return false;
-}
-
-static int read_archive(swm_array *array, const char *name, const void *data, size_t size, swm_error *error)
-{
-    swm_npz npz;
-    if (swm_npz_parse(&npz, name, data, size, error) < 0) return -1;
-    const char *key = has_array(&npz, "c2w") ? "c2w" : "poses";
-    const int status = has_array(&npz, key) ? swm_npz_read(&npz, key, array, error)
-                                            : swm_fail(error,
-                                                       "%.300s: the archive holds neither \"c2w\" nor \"poses\"; store "
-                                                       "the (frames,4,4) matrices as one of them",
-                                                       name);
-    swm_npz_close(&npz);
-    return status;
-}
-
-int swm_eval_path_parse(swm_eval_path *path, const char *name, const void *data, size_t size, swm_error *error)
-{
-    *path = (swm_eval_path){0};
-    swm_array array = {0};
-    const int status = has_ending(name, ".npz") ? read_archive(&array, name, data, size, error)
-                                                : swm_npy_parse(name, data, size, &array, error);
-    if (status < 0) return -1;
-    const int taken = take_array(path, name, &array, error);
-    swm_array_free(&array);
-    return taken;
-}
-
-static int load_other(swm_eval_path *path, const char *file, swm_error *error)
-{
-    swm_trajectory trajectory;
-    if (swm_trajectory_load(&trajectory, file, error) < 0) return -1;
-    const int status = path_create(path, trajectory.poses.count, error);
-    if (status == 0)
-        for (int64_t i = 0; i < 16 * path->count; i++) path->c2w[i] = (double)trajectory.poses.c2w[i];
-    swm_trajectory_free(&trajectory);
-    return status;
-}
-
-int swm_eval_path_load(swm_eval_path *path, const char *file, swm_error *error)
-{
-    *path = (swm_eval_path){0};
-    if (!has_ending(file, ".npy") && !has_ending(file, ".npz")) return load_other(path, file, error);
-    swm_mapping mapping;
-    if (swm_file_map(&mapping, file, error) < 0) return -1;
-    const int status = swm_eval_path_parse(path, file, mapping.data, mapping.size, error);
-    swm_file_unmap(&mapping);
-    return status;
 }
 
 void swm_eval_path_thin(swm_eval_path *path, int64_t first, int64_t step)
@@ -396,10 +331,10 @@ static void fit_scale_and_shift(double *scale, double shift[3], const swm_eval_p
 }
 
 /* EST as the evaluator aligns it: one rotation of the world from the mean of the relative rotations, not forced to be
- * proper, then scale and shift. Both paths are relative to their first frames. */
-static void align_as_sanawm(swm_eval_path *aligned, swm_pose_errors *errors, const swm_eval_path *est,
-                            const swm_eval_path *gt)
+ * proper, then scale and shift. `est` is relative to its first frame. */
+static void align_as_sanawm(swm_pose_errors *errors, const swm_eval_path *est)
 {
+    const swm_eval_path *gt = &errors->commanded;
     double mean[9] = {0}, u[9], sigma[3], v[9], turn[9], shift[3];
     for (int64_t n = 0; n < est->count; n++) {
         double a[9], b[9], product[9];
@@ -424,7 +359,7 @@ static void align_as_sanawm(swm_eval_path *aligned, swm_pose_errors *errors, con
         for (int k = 0; k < 3; k++) t[k] += r[k] * shift[0] + r[3 + k] * shift[1] + r[6 + k] * shift[2];
         apply_rotation(position, rotation, t);
         for (int k = 0; k < 3; k++) position[k] = -position[k];
-        set_pose(aligned->c2w + 16 * n, rotation, position);
+        set_pose(errors->aligned.c2w + 16 * n, rotation, position);
     }
 }
 
@@ -448,9 +383,10 @@ static void scaled_pose(double out[16], const double pose[16], double unit)
     for (int k = 3; k < 12; k += 4) out[k] /= unit;
 }
 
-/* Both paths are relative to their first frames. */
-static void cameractrl_errors(swm_pose_errors *errors, const swm_eval_path *est, const swm_eval_path *gt)
+/* `est` is relative to its first frame. */
+static void cameractrl_errors(swm_pose_errors *errors, const swm_eval_path *est)
 {
+    const swm_eval_path *gt = &errors->commanded;
     const double est_reach = reach(est), gt_reach = reach(gt);
     for (int64_t n = 0; n < errors->count; n++) {
         double a[16], b[16], c[16];
@@ -465,10 +401,10 @@ static void cameractrl_errors(swm_pose_errors *errors, const swm_eval_path *est,
     }
 }
 
-static void sanawm_errors(swm_pose_errors *errors, const swm_eval_path *gt)
+static void sanawm_errors(swm_pose_errors *errors)
 {
     for (int64_t n = 0; n < errors->count; n++) {
-        const double *a = gt->c2w + 16 * n, *b = errors->aligned.c2w + 16 * n;
+        const double *a = errors->commanded.c2w + 16 * n, *b = errors->aligned.c2w + 16 * n;
         column(errors, SWM_SANAWM_ROTATION)[n] = swm_rotation_angle(a, b);
         column(errors, SWM_SANAWM_TRANSLATION)[n] = distance(a, b);
         column(errors, SWM_SANAWM_MOTION)[n] = matrix_distance(a, b);
@@ -539,22 +475,18 @@ static void evo_errors(swm_pose_errors *errors, swm_alignment alignment, const s
 
 static int compute(swm_pose_errors *errors, const swm_eval_path *est, const swm_eval_path *gt, swm_error *error)
 {
-    swm_eval_path est_relative = {0}, gt_relative = {0};
     errors->values = swm_allocate(error, (size_t)errors->count, SWM_POSE_METRICS * sizeof(double));
-    int status = errors->values == NULL || path_create(&errors->aligned, est->count, error) < 0 ||
-                         relative_path(&est_relative, est, error) < 0 || relative_path(&gt_relative, gt, error) < 0 ||
-                         fit_alignments(errors->alignment, est, gt, error) < 0
-                     ? -1
-                     : 0;
-    if (status == 0) {
-        align_as_sanawm(&errors->aligned, errors, &est_relative, &gt_relative);
-        sanawm_errors(errors, &gt_relative);
-        cameractrl_errors(errors, &est_relative, &gt_relative);
-        for (int a = 0; a < SWM_ALIGN_COUNT; a++) evo_errors(errors, (swm_alignment)a, est, gt);
-    }
+    if (errors->values == NULL || relative_path(&errors->commanded, gt, error) < 0 ||
+        path_create(&errors->aligned, est->count, error) < 0 || fit_alignments(errors->alignment, est, gt, error) < 0)
+        return -1;
+    swm_eval_path est_relative;
+    if (relative_path(&est_relative, est, error) < 0) return -1;
+    align_as_sanawm(errors, &est_relative);
+    sanawm_errors(errors);
+    cameractrl_errors(errors, &est_relative);
+    for (int a = 0; a < SWM_ALIGN_COUNT; a++) evo_errors(errors, (swm_alignment)a, est, gt);
     swm_eval_path_free(&est_relative);
-    swm_eval_path_free(&gt_relative);
-    return status;
+    return 0;
 }
 
 int swm_pose_errors_compute(swm_pose_errors *errors, const swm_eval_path *est, const swm_eval_path *gt, int64_t delta,
@@ -579,6 +511,7 @@ void swm_pose_errors_free(swm_pose_errors *errors)
 {
     free(errors->values);
     swm_eval_path_free(&errors->aligned);
+    swm_eval_path_free(&errors->commanded);
     *errors = (swm_pose_errors){0};
 }
 

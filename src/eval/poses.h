@@ -6,7 +6,7 @@
 #ifndef SWM_EVAL_POSES_H
 #define SWM_EVAL_POSES_H
 
-#include "core/base.h"
+#include "camera/formats.h"
 
 /* A camera path in double precision: errors near zero would drown in the rounding of floats. */
 typedef struct swm_eval_path {
@@ -14,11 +14,9 @@ typedef struct swm_eval_path {
     double *c2w; /* (count,4,4), owned */
 } swm_eval_path;
 
-/* .npy and .npz files keep all their digits; other formats are read as swm_trajectory_load reads them. Refuses what
- * swm_poses_check refuses, naming file and frame. On failure *path is {0}. */
-int swm_eval_path_load(swm_eval_path *path, const char *file, swm_error *error);
-/* The same for a .npy or .npz in memory; the ending of `name` tells which. */
-int swm_eval_path_parse(swm_eval_path *path, const char *name, const void *data, size_t size, swm_error *error);
+/* From any format of camera/formats.h; .npy, .npz and JSON keep all their digits. `reading` says what the file does not;
+ * NULL takes it at its word. Refuses what swm_poses_check refuses, naming file and frame. On failure *path is {0}. */
+int swm_eval_path_load(swm_eval_path *path, const char *file, const swm_path_reading *reading, swm_error *error);
 /* Keep poses first, first + step, ... in place. `first` 0 .. count-1, step >= 1. */
 void swm_eval_path_thin(swm_eval_path *path, int64_t first, int64_t step);
 void swm_eval_path_free(swm_eval_path *path); /* safe on {0} and twice */
@@ -80,7 +78,8 @@ const char *swm_pose_metric_name(int metric);
 typedef struct swm_pose_errors {
     int64_t count, delta;
     double *values;                            /* (SWM_POSE_METRICS, count), owned */
-    swm_eval_path aligned;                     /* EST as SANA-WM's evaluator aligns it, seen from GT's first pose */
+    swm_eval_path commanded;                   /* GT seen from its first pose */
+    swm_eval_path aligned;                     /* EST as SANA-WM's evaluator aligns it to that */
     swm_similarity alignment[SWM_ALIGN_COUNT]; /* EST to GT; rank 3 where nothing was fitted */
     double sanawm_scale;                       /* of SANA-WM's alignment */
     bool sanawm_mirrored;                      /* that alignment is a reflection: the paths have little in common */
