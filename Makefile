@@ -43,7 +43,7 @@ SOURCES := $(filter-out src/cuda/%,$(SOURCES))
 CLI := $(wildcard cli/*.c) bench/stages.c
 TESTS := $(wildcard tests/*.c)
 FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o)
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/src/camera/viewer.o
 CLI_OBJECTS := $(CLI:%.c=$(BUILD)/%.o)
 TEST_OBJECTS := $(TESTS:%.c=$(BUILD)/%.o)
 
@@ -76,6 +76,14 @@ $(BUILD)/src/cpu/%.o: src/cpu/%.c
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	$(CC) $(FLAGS) -ffp-contract=off $(package_cflags) -c $< -o $@
+
+# The page that plays camera paths travels inside the library, as a string.
+$(BUILD)/src/camera/viewer.c: src/camera/viewer.html tools/embed.awk
+	@mkdir -p $(@D)
+	awk -v name=swm_viewer_html -v header=camera/html.h -f tools/embed.awk $< > $@
+
+$(BUILD)/src/camera/viewer.o: $(BUILD)/src/camera/viewer.c src/camera/html.h
+	$(CC) $(FLAGS) -c $< -o $@
 
 $(LIBRARY): $(OBJECTS)
 	rm -f $@

@@ -19,11 +19,13 @@ typedef struct convert_values {
 static const cli_option options[] = {
     {CLI_HEADING, .help = "Reading"},
     {CLI_STRING, "from", AT(from), .value = "FORMAT",
-     .help = "npy, npz, opencv, colmap-text, colmap-binary, nerfstudio, instant-ngp, blender, tum, kitti, realestate10k, "
-             "json [told by content]"},
+     .help =
+         "npy, npz, opencv, colmap-text, colmap-binary, nerfstudio, instant-ngp, blender, tum, kitti, realestate10k, "
+         "json [told by content]"},
     {CLI_STRING, "axes", AT(axes), .value = "NAME|XYZ",
-     .help = "Camera axes of the file: opencv, opengl, blender, pytorch3d, llff, ros, or where x, y and z point in letters "
-             "of r l u d f b, for instance rdf [the format's]"},
+     .help =
+         "Camera axes of the file: opencv, opengl, blender, pytorch3d, llff, ros, or where x, y and z point in letters "
+         "of r l u d f b, for instance rdf [the format's]"},
     {CLI_WORD, "direction", AT(direction), .value = "c2w|w2c",
      .help = "The file's matrices are camera to world or world to camera [the format's]"},
     {CLI_STRING, "flip", AT(flip), .value = "LIST",
@@ -150,11 +152,12 @@ const cli_command cli_camera_convert = {
     .operands = "IN OUT",
     .operands_least = 2,
     .operands_most = 2,
-    .description = "Read a camera path of SANA-WM (.npy, .npz), OpenCV pairs (poses.npy and intrinsics.npy), COLMAP (text "
-                   "or binary), nerfstudio, instant-ngp, Blender/NeRF, TUM, KITTI, RealEstate10K/CameraCtrl or our own "
-                   "JSON, and write it as another. IN is a file or a directory and its format is told by content; OUT's by "
-                   "its ending. Says on standard error which convention was assumed, and refuses what could mean two "
-                   "things with the option that settles it. The world is never turned or scaled unasked.",
+    .description =
+        "Read a camera path of SANA-WM (.npy, .npz), OpenCV pairs (poses.npy and intrinsics.npy), COLMAP (text "
+        "or binary), nerfstudio, instant-ngp, Blender/NeRF, TUM, KITTI, RealEstate10K/CameraCtrl or our own "
+        "JSON, and write it as another. IN is a file or a directory and its format is told by content; OUT's by "
+        "its ending. Says on standard error which convention was assumed, and refuses what could mean two "
+        "things with the option that settles it. The world is never turned or scaled unasked.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_convert,

@@ -85,9 +85,10 @@ static void tell(void *user, const char *text)
     cli_message("%s", text);
 }
 
-static int load_path(swm_eval_path *path, const char *file, const char *format, swm_error *error)
+/* What was taken for granted about the file is said, unless `quiet`. */
+static int load_path(swm_eval_path *path, const char *file, const char *format, bool quiet, swm_error *error)
 {
-    swm_path_reading reading = {.notice = tell};
+    swm_path_reading reading = {.notice = quiet ? NULL : tell};
     if (format != NULL && swm_path_format_from_name(format, &reading.format, error) < 0) return -1;
     return swm_eval_path_load(path, file, &reading, error);
 }
@@ -97,7 +98,7 @@ static int load_path(swm_eval_path *path, const char *file, const char *format, 
 typedef struct poses_values {
     const char *est_format, *gt_format, *csv, *plot;
     int64_t interval, delta;
-    bool skip_first, json;
+    bool skip_first, json, quiet;
 } poses_values;
 
 #define AT(type, member) .offset = offsetof(type, member)
@@ -116,6 +117,7 @@ static const cli_option poses_options[] = {
     {CLI_STRING, "plot", AT(poses_values, plot), .value = "FILE.svg|FILE.png",
      .help = "Draw both paths from above and the errors over the frames"},
     {CLI_FLAG, "json", AT(poses_values, json), .help = "Print everything as JSON"},
+    {CLI_FLAG, "quiet", AT(poses_values, quiet), .help = "Do not say what the files were taken for"},
 };
 
 typedef struct poses_result {
@@ -147,8 +149,8 @@ static int match_frames(swm_eval_path *est, swm_eval_path *gt, const poses_value
 static int measure_poses(poses_result *r, const char *const files[2], const poses_values *v, swm_error *error)
 {
     swm_eval_path est = {0}, gt = {0};
-    int status = load_path(&est, files[0], v->est_format, error);
-    if (status == 0) status = load_path(&gt, files[1], v->gt_format, error);
+    int status = load_path(&est, files[0], v->est_format, v->quiet, error);
+    if (status == 0) status = load_path(&gt, files[1], v->gt_format, v->quiet, error);
     if (status == 0) status = match_frames(&est, &gt, v, error);
     if (status == 0) status = swm_pose_errors_compute(&r->errors, &est, &gt, v->delta, error);
     for (int m = 0; m < SWM_POSE_METRICS && status == 0; m++)
@@ -337,7 +339,7 @@ typedef struct revisit_values {
     const char *format, *csv, *plot;
     double distance, degrees;
     int64_t gap, pairs;
-    bool json;
+    bool json, quiet;
 } revisit_values;
 
 static const cli_option revisit_options[] = {
@@ -356,6 +358,7 @@ static const cli_option revisit_options[] = {
     {CLI_STRING, "plot", AT(revisit_values, plot), .value = "FILE.svg|FILE.png",
      .help = "Draw the path from above with the pairs, and their likeness over the frames in between"},
     {CLI_FLAG, "json", AT(revisit_values, json), .help = "Print everything as JSON"},
+    {CLI_FLAG, "quiet", AT(revisit_values, quiet), .help = "Do not say what the files were taken for"},
 };
 
 typedef struct revisit_result {
@@ -372,7 +375,7 @@ static int measure_revisits(revisit_result *r, const char *const files[2], const
     options.degrees = v->degrees;
     options.gap = v->gap;
     options.pairs = (int)v->pairs;
-    if (load_path(&r->path, files[1], v->format, error) < 0) return -1;
+    if (load_path(&r->path, files[1], v->format, v->quiet, error) < 0) return -1;
     const int64_t frames = swm_video_frame_count(files[0], error);
     if (frames < 0) return -1;
     r->poses = r->path.count;

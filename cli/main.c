@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "sanawm.h"
 
@@ -71,8 +73,17 @@ static int dispatch(int argc, char **argv)
     return command != NULL ? command->run(command, argc - 2, argv + 2) : unknown_command(name);
 }
 
+/* GNU's OpenMP lets waiting threads spin. When another program wants the same cores, every short parallel piece then waits
+ * for a time slice, and a run takes ten times as long. The runtime reads its policy before main, so that the program
+ * starts itself again with it. Speed is all that changes; a policy that the user has set stays. */
+static void wait_without_spinning(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") == NULL && setenv("OMP_WAIT_POLICY", "passive", 0) == 0) execv("/proc/self/exe", argv);
+}
+
 int main(int argc, char **argv)
 {
+    wait_without_spinning(argv);
     const int status = dispatch(argc, argv);
     /* A full disk behind standard output shows only when the buffer is written. */
     if (ferror(stdout) || fflush(stdout) != 0) {

@@ -19,7 +19,7 @@
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
     X(sampler)                                                                                                         \
-    X(eval)                                                                                                            \
+    X(eval)                                                                                                              \
     X(corpus)                                                                                                          \
     X(golden)                                                                                                          \
     X(cli)

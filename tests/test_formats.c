@@ -1,5 +1,5 @@
 /* Camera path formats: what each means against poses computed by hand, round trips between all pairs, guessing and its
- * refusals, damaged files, resampling, and datasets. */
+ * refusals, damaged files, and datasets. */
 #include <stdarg.h>
 #include <stddef.h>
 #include <setjmp.h>
@@ -21,8 +21,6 @@
 #include <unistd.h>
 
 int test_formats(void);
-
-static const double PI = 3.14159265358979323846;
 
 /* --- a directory of our own --- */
 
@@ -141,7 +139,8 @@ static void expect_refusal(const char *name, const swm_path_reading *reading, co
 {
     swm_error error = {0};
     swm_camera_path path;
-    if (swm_camera_path_load(&path, place(name), reading, &error) == 0) fail_msg("%s was taken; expected \"%s\"", name, text);
+    if (swm_camera_path_load(&path, place(name), reading, &error) == 0)
+        fail_msg("%s was taken; expected \"%s\"", name, text);
     assert_null(path.c2w);
     assert_null(strchr(error.text, '\n'));
     if (strstr(error.text, text) == NULL) fail_msg("\"%s\" does not say \"%s\"", error.text, text);
@@ -173,16 +172,17 @@ static const char KITTI_HAND[] = "1 0 0 0 0 1 0 0 0 0 1 0\n"
 
 /* World to camera. Camera 1 sees the origin one metre to its right; camera 2 has it two metres ahead; camera 3 three
  * metres to its right; camera 4 at (R^T)(0.25,-0.5,-1.5). */
-static const char REALESTATE_HAND[] =
-    "https://example.org/video\n"
-    "0 1.25 2.2222222222222223 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n"
-    "500000 1.25 2.2222222222222223 0.5 0.5 0 0 -1 0 0 1 0 1 0 0 0 0 -1 0\n"
-    "1000000 1.25 2.2222222222222223 0.5 0.5 0 0 1 0 0 0 0 0 -1 0 0 1 0 2\n"
-    "1500000 1.25 2.2222222222222223 0.5 0.5 0 0 0 0 -1 3 0 1 0 0 1 0 0 0\n"
-    "2000000 1.25 2.2222222222222223 0.5 0.5 0 0 0.8660254037844386 0.5 0 -0.0334936490538903 -0.5 0.8660254037844386 0 "
-    "-0.5580127018922193 0 0 1 -1.5\n";
+static const char REALESTATE_HAND[] = "https://example.org/video\n"
+                                      "0 1.25 2.2222222222222223 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n"
+                                      "500000 1.25 2.2222222222222223 0.5 0.5 0 0 -1 0 0 1 0 1 0 0 0 0 -1 0\n"
+                                      "1000000 1.25 2.2222222222222223 0.5 0.5 0 0 1 0 0 0 0 0 -1 0 0 1 0 2\n"
+                                      "1500000 1.25 2.2222222222222223 0.5 0.5 0 0 0 0 -1 3 0 1 0 0 1 0 0 0\n"
+                                      "2000000 1.25 2.2222222222222223 0.5 0.5 0 0 0.8660254037844386 0.5 0 "
+                                      "-0.0334936490538903 -0.5 0.8660254037844386 0 "
+                                      "-0.5580127018922193 0 0 1 -1.5\n";
 
-static const char CAMERAS_HAND[] = "# one camera\n1 SIMPLE_PINHOLE 640 360 800 320 180\n7 PINHOLE 640 360 800 800 320 180\n";
+static const char CAMERAS_HAND[] =
+    "# one camera\n1 SIMPLE_PINHOLE 640 360 800 320 180\n7 PINHOLE 640 360 800 800 320 180\n";
 /* Out of order, with points, with a line of no points, the last line without its line end. */
 static const char IMAGES_HAND[] =
     "# images\n"
@@ -319,7 +319,8 @@ static void every_pair_round_trips(void **state)
 {
     (void)state;
     /* Where a format has no intrinsics, the next reading gives them again. */
-    const swm_path_reading reading = {.width = 640, .height = 360, .fov = 2 * atan(320.0 / 800) * 180 / PI};
+    const swm_path_reading reading = {
+        .width = 640, .height = 360, .fov = 2 * atan(320.0 / 800) * 180 / 3.14159265358979323846};
     swm_camera_path path = hand_path(true, true);
     for (int a = 0; a < OUTPUT_COUNT; a++) {
         save(&path, OUTPUTS[a].name, OUTPUTS[a].format);
@@ -348,8 +349,9 @@ static void every_pair_round_trips(void **state)
 static void changing_intrinsics_round_trip(void **state)
 {
     (void)state;
-    static const swm_path_format formats[] = {SWM_PATH_NPZ,        SWM_PATH_PAIR,        SWM_PATH_COLMAP_TEXT, SWM_PATH_COLMAP_BINARY,
-                                              SWM_PATH_NERFSTUDIO, SWM_PATH_INSTANT_NGP, SWM_PATH_REALESTATE,  SWM_PATH_JSON};
+    static const swm_path_format formats[] = {SWM_PATH_NPZ,           SWM_PATH_PAIR,       SWM_PATH_COLMAP_TEXT,
+                                              SWM_PATH_COLMAP_BINARY, SWM_PATH_NERFSTUDIO, SWM_PATH_INSTANT_NGP,
+                                              SWM_PATH_REALESTATE,    SWM_PATH_JSON};
     swm_camera_path path = hand_path(false, false);
     for (int i = 0; i < POSES; i++) {
         const double q[4] = {1, 0.1 * i, -0.07 * i * i, 0.3 / (i + 1)};
@@ -367,7 +369,8 @@ static void changing_intrinsics_round_trip(void **state)
         nftw(place("changing"), remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     }
     swm_error error = {0};
-    assert_int_equal(swm_camera_path_save(&path, place("x"), &(swm_path_writing){.format = SWM_PATH_BLENDER}, &error), -1);
+    assert_int_equal(swm_camera_path_save(&path, place("x"), &(swm_path_writing){.format = SWM_PATH_BLENDER}, &error),
+                     -1);
     assert_non_null(strstr(error.text, "not centred and square"));
     swm_camera_path_free(&path);
 }
@@ -409,7 +412,8 @@ static void trajectories_come_from_every_format(void **state)
         save(&path, OUTPUTS[a].name, OUTPUTS[a].format);
         if (swm_trajectory_load(&trajectory, place(OUTPUTS[a].name), &error) < 0) fail_msg("%s", error.text);
         assert_int_equal(trajectory.poses.count, POSES);
-        for (int i = 0; i < 16 * POSES; i++) assert_true(fabs((double)trajectory.poses.c2w[i] - HAND[i / 16][i % 16]) < 1e-6);
+        for (int i = 0; i < 16 * POSES; i++)
+            assert_true(fabs((double)trajectory.poses.c2w[i] - HAND[i / 16][i % 16]) < 1e-6);
         swm_trajectory_free(&trajectory);
     }
     swm_camera_path_free(&path);
@@ -432,7 +436,8 @@ static void conventions_can_be_said(void **state)
                 continue;
             }
             if (swm_camera_path_save(&path, place("p.npy"), &writing, &error) < 0) fail_msg("%s", error.text);
-            swm_camera_path back = load("p.npy", &(swm_path_reading){.axes = names[i], .direction = (swm_direction)direction});
+            swm_camera_path back =
+                load("p.npy", &(swm_path_reading){.axes = names[i], .direction = (swm_direction)direction});
             expect_hand(names[i], &back, 1e-12);
             swm_camera_path_free(&back);
         }
@@ -466,7 +471,8 @@ static void flips_mirror(void **state)
     expect_near("OpenGL", path.c2w, (const double[16]){1, 0, 0, 0, 0, -1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1}, 16, 0);
     swm_camera_path_free(&path);
     path = load("p.npy", &(swm_path_reading){.flip = "world-y,world-z"});
-    expect_near("turned world", path.c2w + 32, (const double[16]){1, 0, 0, 0, 0, 0, -1, 2, 0, 1, 0, 0, 0, 0, 0, 1}, 16, 0);
+    expect_near("turned world", path.c2w + 32, (const double[16]){1, 0, 0, 0, 0, 0, -1, 2, 0, 1, 0, 0, 0, 0, 0, 1}, 16,
+                0);
     /* Left-handed files are repaired by flipping what is wrong with them. */
     swm_camera_path_scale(&path, -1);
     swm_camera_path_free(&path);
@@ -492,7 +498,8 @@ static void paths_move(void **state)
     memcpy(path.c2w + 16, HAND[0], sizeof HAND[0]);
     swm_camera_path_recentre(&path);
     expect_near("first", path.c2w, HAND[0], 16, 0);
-    expect_near("second", path.c2w + 16, (const double[16]){-1, 0, 0, 2, 0, 1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1}, 16, 1e-12);
+    expect_near("second", path.c2w + 16, (const double[16]){-1, 0, 0, 2, 0, 1, 0, 0, 0, 0, -1, 0, 0, 0, 0, 1}, 16,
+                1e-12);
     swm_camera_path_free(&path);
 }
 
@@ -555,7 +562,8 @@ static void pairs_are_found(void **state)
     path = load("lingbot/poses.npy", &(swm_path_reading){.poses_only = true});
     assert_null(path.intrinsics);
     swm_camera_path_free(&path);
-    path = load("lingbot/poses.npy", &(swm_path_reading){.format = SWM_PATH_NPY, .intrinsics = place("lingbot/intrinsics.npy")});
+    path = load("lingbot/poses.npy",
+                &(swm_path_reading){.format = SWM_PATH_NPY, .intrinsics = place("lingbot/intrinsics.npy")});
     expect_near("intrinsics of their own", path.intrinsics + 16, LENS, 4, 0);
     swm_camera_path_free(&path);
 }
@@ -578,7 +586,8 @@ static void damaged_text_is_refused(void **state)
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 1\n", "line 1 has 11 numbers; known are TUM (8)");
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n2 0 0 0 0 1 0 0 0 0 1 0\n", "frame 1 has no orthonormal rotation");
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 -1 0\n", "left-handed");
-    refuse_text("a.txt", "u\n0 900 900 320 180 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n", "expected a fraction of the picture's width");
+    refuse_text("a.txt", "u\n0 900 900 320 180 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n",
+                "expected a fraction of the picture's width");
     char long_line[5000];
     memset(long_line, '1', sizeof long_line);
     long_line[sizeof long_line - 1] = '\0';
@@ -593,17 +602,23 @@ static void damaged_json_is_refused(void **state)
     refuse_text("a.json", "[1, 2]", "neither \"c2w\" (ours) nor \"frames\"");
     refuse_text("a.json", "{\"frames\": []}", "frames");
     refuse_text("a.json", "{\"frames\": [1]}", "frames[0] is no object");
-    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[1,2,3,4]]}]}", "frames[0].transform_matrix is no 4x4");
-    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[1,0,0],[0,1,0],[0,0,1]]}]}", "transform_matrix is no 4x4");
-    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[2,0,0,0],[0,1,0,0],[0,0,1,0]]}]}", "no orthonormal rotation");
+    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[1,2,3,4]]}]}",
+                "frames[0].transform_matrix is no 4x4");
+    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[1,0,0],[0,1,0],[0,0,1]]}]}",
+                "transform_matrix is no 4x4");
+    refuse_text("a.json", "{\"frames\": [{\"transform_matrix\": [[2,0,0,0],[0,1,0,0],[0,0,1,0]]}]}",
+                "no orthonormal rotation");
     refuse_text("a.json", "{\"fl_x\": -1, \"frames\": [{}]}", "fl_x");
-    refuse_text("a.json",
-                "{\"camera_model\": \"OPENCV_FISHEYE\", \"frames\": [{\"transform_matrix\": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}]}",
-                "--poses-only");
+    refuse_text(
+        "a.json",
+        "{\"camera_model\": \"OPENCV_FISHEYE\", \"frames\": [{\"transform_matrix\": [[1,0,0,0],[0,1,0,0],[0,0,1,0]]}]}",
+        "--poses-only");
     refuse_text("a.json", "{\"c2w\": 3}", "c2w");
     refuse_text("a.json", "{\"c2w\": [[1,2]]}", "c2w[0] is no list of 16 numbers");
-    refuse_text("a.json", "{\"c2w\": [[1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]], \"intrinsics\": []}", "intrinsics is no list of 1");
-    refuse_text("a.json", "{\"c2w\": [[1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]], \"times\": [\"a\"]}", "times[0] is no number");
+    refuse_text("a.json", "{\"c2w\": [[1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]], \"intrinsics\": []}",
+                "intrinsics is no list of 1");
+    refuse_text("a.json", "{\"c2w\": [[1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]], \"times\": [\"a\"]}",
+                "times[0] is no number");
     refuse_text("a.json", "{\"c2w\": [[1,0,0,0,0,1,0,0,0,0,1,0,0,0,0,1]], \"intrinsics\": [[0,1,1,1]]}",
                 "focal lengths must be positive");
 }
@@ -619,7 +634,8 @@ static void damaged_colmap_is_refused(void **state)
         {"1 FISHY 640 360 1 1 1\n", "1 1 0 0 0 0 0 0 1 a.png\n\n", "no camera model is called \"FISHY\""},
         {"1 PINHOLE 0 360 1 1 1 1\n", "1 1 0 0 0 0 0 0 1 a.png\n\n", "pictures of 0x360 pixels"},
         {"1 OPENCV_FISHEYE 640 360 1 1 1 1 0 0 0 0\n", "1 1 0 0 0 0 0 0 1 a.png\n\n", "--poses-only"},
-        {"1 PINHOLE 640 360 1 1 1 1\n1 PINHOLE 640 360 1 1 1 1\n", "1 1 0 0 0 0 0 0 1 a.png\n\n", "camera 1 is there twice"},
+        {"1 PINHOLE 640 360 1 1 1 1\n1 PINHOLE 640 360 1 1 1 1\n", "1 1 0 0 0 0 0 0 1 a.png\n\n",
+         "camera 1 is there twice"},
         {"1 PINHOLE 640 360 1 1 1 1\n2 PINHOLE 64 36 1 1 1 1\n",
          "1 1 0 0 0 0 0 0 1 a.png\n\n2 1 0 0 0 0 0 0 2 b.png\n\n", "different sizes"},
         {"1 PINHOLE 640 360 1 1 1 1\n", "# none\n", "holds no images"},
@@ -665,161 +681,14 @@ static void lenses_lose_their_distortion(void **state)
     assert_non_null(strstr(notices, "the lens distortion was left aside"));
     assert_string_equal(path.names[0], "a b.png");
     swm_error error = {0};
-    assert_int_equal(swm_camera_path_save(&path, place("out"), &(swm_path_writing){.format = SWM_PATH_COLMAP_TEXT}, &error), -1);
+    assert_int_equal(
+        swm_camera_path_save(&path, place("out"), &(swm_path_writing){.format = SWM_PATH_COLMAP_TEXT}, &error), -1);
     assert_non_null(strstr(error.text, "cannot be named in a COLMAP text model"));
     swm_camera_path_free(&path);
     write_text("model/cameras.txt", "1 OPENCV_FISHEYE 640 360 800 800 320 180 0.1 0 0 0\n");
     path = load("model", &(swm_path_reading){.poses_only = true});
     assert_null(path.intrinsics);
     swm_camera_path_free(&path);
-}
-
-/* --- resampling --- */
-
-static swm_camera_path line(int64_t count, const double *times, const double *z, const double *yaw_degrees)
-{
-    swm_error error = {0};
-    swm_camera_path path;
-    if (swm_camera_path_create(&path, count, times != NULL, false, false, &error) < 0) fail_msg("%s", error.text);
-    for (int64_t i = 0; i < count; i++) {
-        const double half = (yaw_degrees != NULL ? yaw_degrees[i] : 0) / 360 * PI;
-        const double q[4] = {cos(half), 0, sin(half), 0};
-        double *p = path.c2w + 16 * i;
-        swm_quaternion_to_pose(p, q);
-        p[11] = z[i];
-        p[15] = 1;
-        if (times != NULL) path.times[i] = times[i];
-    }
-    return path;
-}
-
-static swm_camera_path resample(const swm_camera_path *in, swm_resampling options)
-{
-    swm_error error = {0};
-    swm_camera_path out;
-    if (swm_camera_path_resample(&out, in, &options, &error) < 0) fail_msg("%s", error.text);
-    return out;
-}
-
-static double yaw_of(const swm_camera_path *path, int64_t i)
-{
-    return atan2(path->c2w[16 * i + 2], path->c2w[16 * i + 10]) * (180 / PI);
-}
-
-static void resampling_keeps_time(void **state)
-{
-    (void)state;
-    /* One metre in the first second while turning 90 degrees, three in the next two. */
-    swm_camera_path in = line(3, (const double[]){10, 11, 13}, (const double[]){0, 1, 4}, (const double[]){0, 90, 90});
-    swm_camera_path out = resample(&in, (swm_resampling){.fps = 4});
-    assert_int_equal(out.count, 13);
-    for (int64_t i = 0; i < 13; i++) {
-        const double t = (double)i / 4;
-        assert_true(fabs(out.times[i] - 10 - t) < 1e-12);
-        assert_true(fabs(out.c2w[16 * i + 11] - (t < 1 ? t : 1 + (t - 1) * 1.5)) < 1e-12);
-        assert_true(fabs(yaw_of(&out, i) - (t < 1 ? 90 * t : 90)) < 1e-9);
-    }
-    swm_camera_path_free(&out);
-    out = resample(&in, (swm_resampling){.frames = 7});
-    assert_true(out.count == 7 && fabs(out.fps - 2) < 1e-12 && fabs(out.c2w[16 * 2 + 11] - 1) < 1e-12);
-    assert_true(out.c2w[16 * 6 + 11] == 4);
-    swm_camera_path_free(&out);
-    out = resample(&in, (swm_resampling){.frames = 7, .fps = 30});
-    assert_true(out.count == 7 && fabs(out.times[6] - 10.2) < 1e-12 && fabs(out.c2w[16 * 2 + 11] - 1) < 1e-12);
-    swm_camera_path_free(&out);
-    swm_camera_path_free(&in);
-}
-
-static void resampling_evens_speed(void **state)
-{
-    (void)state;
-    /* One metre, then a turn on the spot for a second, then three metres; two of three seconds move 4 metres. */
-    swm_camera_path in =
-        line(4, (const double[]){0, 1, 2, 3}, (const double[]){0, 1, 1, 4}, (const double[]){0, 0, 90, 90});
-    for (int smooth = 0; smooth < 2; smooth++) {
-        swm_camera_path out = resample(&in, (swm_resampling){.frames = 61, .constant_speed = true, .smooth = smooth == 1});
-        int64_t resting = 0;
-        for (int64_t i = 1; i < 61; i++) {
-            const double step = out.c2w[16 * i + 11] - out.c2w[16 * i - 5];
-            resting += step < 0.01;
-            /* 4 metres over 40 frames, the turn takes its 20. */
-            if (smooth == 0 && step > 0.001) assert_true(fabs(step - 0.1) < 1e-9);
-        }
-        if (smooth == 0) assert_int_equal(resting, 20);
-        if (smooth == 0) assert_true(fabs(yaw_of(&out, 20) - 45) < 1e-9);
-        assert_true(out.c2w[16 * 60 + 11] == 4);
-        swm_camera_path_free(&out);
-    }
-    swm_camera_path_free(&in);
-    /* Only turning: equal angles. */
-    in = line(3, NULL, (const double[]){1, 1, 1}, (const double[]){0, 10, 90});
-    swm_camera_path out = resample(&in, (swm_resampling){.frames = 10, .constant_speed = true});
-    for (int64_t i = 0; i < 10; i++) assert_true(fabs(yaw_of(&out, i) - 10 * (double)i) < 1e-9);
-    swm_camera_path_free(&out);
-    swm_camera_path_free(&in);
-    /* Nothing moves at all. */
-    in = line(3, NULL, (const double[]){1, 1, 1}, NULL);
-    out = resample(&in, (swm_resampling){.frames = 10, .constant_speed = true});
-    for (int64_t i = 0; i < 10; i++) assert_true(out.c2w[16 * i + 11] == 1);
-    swm_camera_path_free(&out);
-    swm_camera_path_free(&in);
-}
-
-static void splines_pass_through_poses(void **state)
-{
-    (void)state;
-    /* A parabola z = t^2 at uneven times: the tangents are exact inside, so are the inner segments. */
-    const double times[6] = {0, 1, 1.5, 3, 4, 4.5};
-    double z[6];
-    for (int i = 0; i < 6; i++) z[i] = times[i] * times[i];
-    swm_camera_path in = line(6, times, z, NULL);
-    swm_camera_path out = resample(&in, (swm_resampling){.fps = 8, .smooth = true});
-    for (int64_t i = 8; i <= 32; i++) {
-        const double t = (double)i / 8;
-        assert_true(fabs(out.c2w[16 * i + 11] - t * t) < 1e-9);
-    }
-    swm_camera_path_free(&out);
-    swm_camera_path_free(&in);
-}
-
-static void resampling_refuses(void **state)
-{
-    (void)state;
-    swm_camera_path in = line(3, (const double[]){0, 1, 1}, (const double[]){0, 1, 2}, NULL), out;
-    swm_error error = {0};
-    assert_int_equal(swm_camera_path_resample(&out, &in, &(swm_resampling){.frames = 5}, &error), -1);
-    assert_non_null(strstr(error.text, "times must rise"));
-    in.times[2] = 1e9;
-    error = (swm_error){0};
-    assert_int_equal(swm_camera_path_resample(&out, &in, &(swm_resampling){.fps = 16}, &error), -1);
-    assert_non_null(strstr(error.text, "--frames"));
-    error = (swm_error){0};
-    assert_int_equal(swm_camera_path_resample(&out, &in, &(swm_resampling){.frames = -1}, &error), -1);
-    assert_null(out.c2w);
-    in.count = 1;
-    out = resample(&in, (swm_resampling){.frames = 9, .fps = 16});
-    assert_true(out.count == 9 && out.c2w[16 * 8] == 1 && out.times[8] == 0.5);
-    swm_camera_path_free(&out);
-    swm_camera_path_free(&in);
-}
-
-static void quaternions_hold(void **state)
-{
-    (void)state;
-    /* All four branches, and tiny angles whose arcus cosine would be zero. */
-    static const double q[][4] = {{1, 0, 0, 0}, {0, 1, 0, 0}, {0, 0, 1, 0}, {0, 0, 0, 1}, {0.1, 0.7, -0.7, 0.1}, {0.5, 0.5, 0.5, 0.5}};
-    for (size_t i = 0; i < sizeof q / sizeof q[0]; i++) {
-        double pose[16] = {0}, back[4], again[16] = {0};
-        swm_quaternion_to_pose(pose, q[i]);
-        swm_quaternion_from_pose(back, pose);
-        swm_quaternion_to_pose(again, back);
-        expect_near("quaternion", again, pose, 16, 1e-15);
-    }
-    double a[16] = {0}, b[16] = {0};
-    swm_quaternion_to_pose(a, q[5]);
-    const double near[4] = {0.5, 0.5, 0.5, 0.5 + 1e-9};
-    swm_quaternion_to_pose(b, near);
-    assert_true(fabs(swm_pose_angle(a, b) / (sqrt(3) * 1e-9) - 1) < 1e-4);
 }
 
 /* --- datasets --- */
@@ -892,7 +761,8 @@ static void failed_datasets_leave_nothing(void **state)
         assert_int_equal(make_dataset("failed", (swm_dataset_kind)kind, POSES - 1, &error), -1);
         assert_non_null(strstr(error.text, "4 frames were made for a path of 5 poses"));
         assert_false(swm_directory_exists(place("failed")));
-        swm_dataset *dataset = swm_dataset_open(place("failed"), &(swm_dataset_options){(swm_dataset_kind)kind, 16, SWM_FFV1, -1, 1}, &error);
+        swm_dataset *dataset = swm_dataset_open(
+            place("failed"), &(swm_dataset_options){(swm_dataset_kind)kind, 16, SWM_FFV1, -1, 1}, &error);
         swm_dataset_abort(dataset);
         assert_false(swm_directory_exists(place("failed")));
     }
@@ -922,11 +792,6 @@ int test_formats(void)
         IN_SCRATCH(damaged_json_is_refused),
         IN_SCRATCH(damaged_colmap_is_refused),
         IN_SCRATCH(lenses_lose_their_distortion),
-        cmocka_unit_test(resampling_keeps_time),
-        cmocka_unit_test(resampling_evens_speed),
-        cmocka_unit_test(splines_pass_through_poses),
-        cmocka_unit_test(resampling_refuses),
-        cmocka_unit_test(quaternions_hold),
         IN_SCRATCH(datasets_are_laid_out),
         IN_SCRATCH(failed_datasets_leave_nothing),
     };

@@ -88,7 +88,7 @@ static int open_video(swm_dataset *dataset, int width, int height, swm_error *er
         .fps = o->fps,
         .quality = o->quality,
         .threads = o->threads,
-        .comment = "sana-wm.c " SWM_VERSION,
+        .comment = "sana-wm.c",
     };
     char *path = swm_path_join(error, dataset->directory, video_name(dataset));
     dataset->width = width;
@@ -104,10 +104,12 @@ int swm_dataset_frames(void *user, int64_t first, int64_t count, const uint8_t *
     swm_error *error = &dataset->error;
     if (swm_failed(error)) return -1;
     if (first != dataset->frames)
-        return swm_fail(error, "frame %lld came where frame %lld was due", (long long)first, (long long)dataset->frames);
+        return swm_fail(error, "frame %lld came where frame %lld was due", (long long)first,
+                        (long long)dataset->frames);
     if (dataset->video == NULL && open_video(dataset, width, height, error) < 0) return -1;
     if (width != dataset->width || height != dataset->height)
-        return swm_fail(error, "a frame is %dx%d after frames of %dx%d", width, height, dataset->width, dataset->height);
+        return swm_fail(error, "a frame is %dx%d after frames of %dx%d", width, height, dataset->width,
+                        dataset->height);
     for (int64_t i = 0; i < count; i++, dataset->frames++)
         if (swm_video_write(dataset->video, rgb + (size_t)i * (size_t)width * (size_t)height * 3, error) < 0) return -1;
     return 0;

@@ -24,7 +24,8 @@ typedef struct swm_dataset_options {
 
 typedef struct swm_dataset swm_dataset;
 
-/* `directory` must be new or empty; it is made at once, so that a long run does not fail at its end. NULL on failure. */
+/* `directory` must be new or empty; it is made at once, so that a long run does not fail at its end. NULL on
+ * failure. */
 swm_dataset *swm_dataset_open(const char *directory, const swm_dataset_options *options, swm_error *error);
 /* The next frames, rgb[count][height][width][3], of the size of the first. Returns -1 and remembers why. With a dataset
  * as `user` it serves as swm_events.frames. */

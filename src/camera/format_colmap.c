@@ -17,12 +17,18 @@ typedef struct lens {
 } lens;
 
 static const lens LENSES[] = {
-    {"SIMPLE_PINHOLE", 3, true, true},         {"PINHOLE", 4, false, true},
-    {"SIMPLE_RADIAL", 4, true, true},          {"RADIAL", 5, true, true},
-    {"OPENCV", 8, false, true},                {"OPENCV_FISHEYE", 8, false, false},
-    {"FULL_OPENCV", 12, false, true},          {"FOV", 5, false, false},
-    {"SIMPLE_RADIAL_FISHEYE", 4, true, false}, {"RADIAL_FISHEYE", 5, true, false},
-    {"THIN_PRISM_FISHEYE", 12, false, false},  {"RAD_TAN_THIN_PRISM_FISHEYE", 16, false, false},
+    {"SIMPLE_PINHOLE", 3, true, true},
+    {"PINHOLE", 4, false, true},
+    {"SIMPLE_RADIAL", 4, true, true},
+    {"RADIAL", 5, true, true},
+    {"OPENCV", 8, false, true},
+    {"OPENCV_FISHEYE", 8, false, false},
+    {"FULL_OPENCV", 12, false, true},
+    {"FOV", 5, false, false},
+    {"SIMPLE_RADIAL_FISHEYE", 4, true, false},
+    {"RADIAL_FISHEYE", 5, true, false},
+    {"THIN_PRISM_FISHEYE", 12, false, false},
+    {"RAD_TAN_THIN_PRISM_FISHEYE", 16, false, false},
 };
 enum { LENS_COUNT = sizeof LENSES / sizeof LENSES[0], LENS_PARAMETERS = 16, PINHOLE = 1 };
 
@@ -67,10 +73,9 @@ static int take_image(swm_camera_path *path, int64_t i, model *m, const double q
     swm_quaternion_to_pose(p, q);
     for (int axis = 0; axis < 3; axis++) p[4 * axis + 3] = t[axis];
     p[15] = 1;
-    const camera *found =
-        m->camera_count > 0
-            ? bsearch(&(camera){.id = camera_id}, m->cameras, (size_t)m->camera_count, sizeof *m->cameras, by_id)
-            : NULL;
+    const camera *found = m->camera_count > 0 ? bsearch(&(camera){.id = camera_id}, m->cameras, (size_t)m->camera_count,
+                                                        sizeof *m->cameras, by_id)
+                                              : NULL;
     if (found == NULL && !m->reading->poses_only)
         return swm_format_fail(m->images_file, error, "image %lld is of camera %" PRIu64 ", which %.200s has not",
                                (long long)i + 1, camera_id, m->cameras_file->name);
@@ -90,7 +95,8 @@ static int settle_cameras(swm_camera_path *path, const model *m, swm_error *erro
         const double *k = c->parameters;
         if (!l->pinhole)
             return swm_format_fail(m->cameras_file, error,
-                                   "camera %" PRIu64 " is %s, which no pinhole camera stands for; undistort the pictures "
+                                   "camera %" PRIu64
+                                   " is %s, which no pinhole camera stands for; undistort the pictures "
                                    "with COLMAP, or take the poses alone with --poses-only",
                                    c->id, l->name);
         if (c->width != first->width || c->height != first->height)
@@ -107,15 +113,17 @@ static int settle_cameras(swm_camera_path *path, const model *m, swm_error *erro
     path->height = (int)first->height;
     if (distorted)
         swm_format_notice(m->reading->notice, m->reading->user,
-                          "%.300s: the lens distortion was left aside; a path has pinhole cameras", m->cameras_file->name);
+                          "%.300s: the lens distortion was left aside; a path has pinhole cameras",
+                          m->cameras_file->name);
     return 0;
 }
 
 static int check_camera(const model *m, const camera *c, swm_error *error)
 {
     if (c->width < 1 || c->height < 1 || c->width > 1000000 || c->height > 1000000)
-        return swm_format_fail(m->cameras_file, error, "camera %" PRIu64 " has pictures of %" PRIu64 "x%" PRIu64 " pixels",
-                               c->id, c->width, c->height);
+        return swm_format_fail(m->cameras_file, error,
+                               "camera %" PRIu64 " has pictures of %" PRIu64 "x%" PRIu64 " pixels", c->id, c->width,
+                               c->height);
     for (int i = 0; i < LENSES[c->lens].parameters; i++)
         if (!isfinite(c->parameters[i]))
             return swm_format_fail(m->cameras_file, error, "parameter %d of camera %" PRIu64 " is %g", i + 1, c->id,
@@ -194,12 +202,14 @@ static int parse_image(swm_camera_path *path, int64_t i, model *m, const format_
     uint64_t id, camera_id;
     const char *at = lines->text, *rest = at;
     if (!take_integer(&at, &id) || swm_format_numbers(at, values, 7, &rest) != 7 || !take_integer(&rest, &camera_id))
-        return swm_format_fail(m->images_file, error,
-                               "line %lld is no image: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME and below it "
-                               "a line of points, which may be empty",
-                               lines->number);
+        return swm_format_fail(
+            m->images_file, error,
+            "line %lld is no image: expected IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME and below it "
+            "a line of points, which may be empty",
+            lines->number);
     rest += strspn(rest, " \t");
-    if (*rest == '\0') return swm_format_fail(m->images_file, error, "line %lld has no name of a picture", lines->number);
+    if (*rest == '\0')
+        return swm_format_fail(m->images_file, error, "line %lld has no name of a picture", lines->number);
     path->names[i] = swm_copy_string(error, rest);
     if (path->names[i] == NULL) return -1;
     return take_image(path, i, m, values, values + 4, camera_id, error);
@@ -261,8 +271,10 @@ static bool take_doubles(bytes *b, double *values, int count)
 
 static int truncated(const bytes *b, swm_error *error)
 {
-    return swm_format_fail(b->source, error, "ends after %zu bytes in the middle of an entry; the file is truncated or no "
-                                             "COLMAP binary", b->source->size);
+    return swm_format_fail(b->source, error,
+                           "ends after %zu bytes in the middle of an entry; the file is truncated or no "
+                           "COLMAP binary",
+                           b->source->size);
 }
 
 /* The count at the start, which the rest of the file must have room for. */
@@ -271,8 +283,10 @@ static int take_count(bytes *b, size_t smallest, int64_t *count, swm_error *erro
     uint64_t value;
     if (!take_little(b, 8, &value)) return truncated(b, error);
     if (value > (b->source->size - b->at) / smallest)
-        return swm_format_fail(b->source, error, "claims %" PRIu64 " entries in %zu bytes; the file is truncated or no "
-                                                 "COLMAP binary", value, b->source->size);
+        return swm_format_fail(b->source, error,
+                               "claims %" PRIu64 " entries in %zu bytes; the file is truncated or no "
+                               "COLMAP binary",
+                               value, b->source->size);
     *count = (int64_t)value;
     return 0;
 }
@@ -326,8 +340,8 @@ static int read_binary_images(swm_camera_path *path, model *m, swm_error *error)
     return 0;
 }
 
-static int read_model(swm_camera_path *path, const swm_path_source *sources, const swm_path_reading *reading, bool binary,
-                      swm_error *error)
+static int read_model(swm_camera_path *path, const swm_path_source *sources, const swm_path_reading *reading,
+                      bool binary, swm_error *error)
 {
     model m = {.cameras_file = &sources[0], .images_file = &sources[1], .reading = reading};
     int status = binary ? read_binary_cameras(&m, error) : read_text_cameras(&m, error);
@@ -338,8 +352,8 @@ static int read_model(swm_camera_path *path, const swm_path_source *sources, con
     return status;
 }
 
-int swm_colmap_text_read(swm_camera_path *path, const swm_path_source *sources, int count, const swm_path_reading *reading,
-                         swm_error *error)
+int swm_colmap_text_read(swm_camera_path *path, const swm_path_source *sources, int count,
+                         const swm_path_reading *reading, swm_error *error)
 {
     (void)count;
     return read_model(path, sources, reading, false, error);
@@ -357,8 +371,10 @@ int swm_colmap_binary_read(swm_camera_path *path, const swm_path_source *sources
 static int check_writable(const swm_camera_path *path, const char *place, swm_error *error)
 {
     if (path->intrinsics == NULL)
-        return swm_fail(error, "%.300s: COLMAP needs intrinsics, and the path has none; say --fov and --size, or "
-                               "--intrinsics", place);
+        return swm_fail(error,
+                        "%.300s: COLMAP needs intrinsics, and the path has none; say --fov and --size, or "
+                        "--intrinsics",
+                        place);
     if (path->width < 1)
         return swm_fail(error, "%.300s: COLMAP needs the size of the pictures; say --size WIDTHxHEIGHT", place);
     return 0;
@@ -407,8 +423,10 @@ static int put_images(FILE *out, const swm_camera_path *path, bool binary, swm_e
     if (binary)
         put_little(out, (uint64_t)path->count, 8);
     else
-        fprintf(out, "# %lld images, world to camera: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of no points\n",
-                (long long)path->count);
+        fprintf(
+            out,
+            "# %lld images, world to camera: IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then a line of no points\n",
+            (long long)path->count);
     for (int64_t i = 0; i < path->count; i++) {
         const double *p = path->c2w + 16 * i;
         double values[7] = {0, 0, 0, 0, p[3], p[7], p[11]};
@@ -428,8 +446,8 @@ static int put_images(FILE *out, const swm_camera_path *path, bool binary, swm_e
             fprintf(out, " %lld %s\n\n", (long long)camera_id, name);
         }
         const bool readable = name[0] != '\0' && (binary || strpbrk(name, " \t\r\n") == NULL);
-        if (!readable) swm_fail(error, "the picture \"%.200s\" cannot be named in a COLMAP text model; write a binary one",
-                                name);
+        if (!readable)
+            swm_fail(error, "the picture \"%.200s\" cannot be named in a COLMAP text model; write a binary one", name);
         free(name);
         if (!readable) return -1;
     }
@@ -448,8 +466,7 @@ static int write_model(const swm_camera_path *path, const char *place, bool bina
         if (i == 0) put_cameras(text.stream, path, binary);
         if (i == 1) status = put_images(text.stream, path, binary, error);
         if (i == 2 && binary) put_little(text.stream, 0, 8);
-        if (i == 2 && !binary)
-            fputs("# no points\n", text.stream);
+        if (i == 2 && !binary) fputs("# no points\n", text.stream);
         if (status == 0) {
             status = swm_format_text_save(&text, place, names[i], error);
         } else {
@@ -460,7 +477,8 @@ static int write_model(const swm_camera_path *path, const char *place, bool bina
     return status;
 }
 
-int swm_colmap_text_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_colmap_text_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                          swm_error *error)
 {
     (void)writing;
     return write_model(path, place, false, error);

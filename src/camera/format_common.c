@@ -161,8 +161,9 @@ int swm_format_text_open(format_text *text, swm_error *error)
 int swm_format_text_save(format_text *text, const char *directory, const char *name, swm_error *error)
 {
     const bool complete = ferror(text->stream) == 0;
-    int status = fclose(text->stream) == 0 && complete ? 0 : swm_fail(error, "out of memory for the text of %.300s", name);
-    char *path = status < 0         ? NULL
+    int status =
+        fclose(text->stream) == 0 && complete ? 0 : swm_fail(error, "out of memory for the text of %.300s", name);
+    char *path = status < 0          ? NULL
                  : directory != NULL ? swm_path_join(error, directory, name)
                                      : swm_copy_string(error, name);
     status = path != NULL ? swm_file_write(path, text->data, text->size, error) : -1;
@@ -194,8 +195,10 @@ int swm_format_take_intrinsics(swm_camera_path *path, const char *file, const sw
     const bool vectors = rank == 2 && shape[1] == 4 && shape[0] >= 1;
     const bool matrices = rank == 3 && shape[1] == 3 && shape[2] == 3 && shape[0] >= 1;
     if (!vector && !matrix && !vectors && !matrices)
-        return swm_fail(error, "%.300s: intrinsics have %d dimensions%s; expected (4) fx fy cx cy, (3,3), (frames,4) or "
-                               "(frames,3,3)", file, rank, rank > 0 ? " of another size" : "");
+        return swm_fail(error,
+                        "%.300s: intrinsics have %d dimensions%s; expected (4) fx fy cx cy, (3,3), (frames,4) or "
+                        "(frames,3,3)",
+                        file, rank, rank > 0 ? " of another size" : "");
     const int64_t n = vector || matrix ? 1 : shape[0];
     double *values = swm_allocate(error, (size_t)n, 4 * sizeof(double));
     path->intrinsics = swm_allocate(error, (size_t)path->count, 4 * sizeof(double));

@@ -13,6 +13,35 @@ enum {
     FORMAT_LINE_LIMIT = 4096      /* bytes of a line that is read */
 };
 
+/* --- conventions --- */
+
+typedef struct axes {
+    double from_opencv[3][3]; /* columns: OpenCV's axes in the axes of the file */
+    char letters[4];
+} axes;
+
+typedef struct flips {
+    double camera[3], world[3];
+} flips;
+
+/* The convention that a file is in, all choices made. */
+typedef struct convention {
+    axes axes;
+    bool w2c;
+    flips flips;
+} convention;
+
+/* `axes` by name or letters; `flip` as in swm_path_reading. */
+int swm_convention_settle(convention *c, const char *axes, bool w2c, const char *flip, swm_error *error);
+/* "camera to world, camera axes x right, y down, z forward" */
+void swm_convention_describe(char text[160], const convention *c);
+/* One matrix of a file to memory, in place, refusing what is no pose. */
+int swm_convention_take(double pose[16], int64_t frame, const convention *c, swm_error *error);
+/* And back. */
+void swm_convention_give(double pose[16], const convention *c);
+
+/* --- lines and numbers --- */
+
 /* One line of text formats, cut into numbers. */
 typedef struct format_lines {
     const char *file;

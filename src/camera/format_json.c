@@ -28,8 +28,9 @@ swm_path_format swm_format_guess_json(const swm_path_source *source, swm_error *
         const bool ngp = cJSON_GetObjectItemCaseSensitive(root, "aabb_scale") != NULL;
         format = ngp ? SWM_PATH_INSTANT_NGP : angle && !focal ? SWM_PATH_BLENDER : SWM_PATH_NERFSTUDIO;
     } else
-        swm_format_fail(source, error, "is JSON of no known camera path: it has neither \"c2w\" (ours) nor \"frames\" "
-                                       "(nerfstudio, instant-ngp, Blender)");
+        swm_format_fail(source, error,
+                        "is JSON of no known camera path: it has neither \"c2w\" (ours) nor \"frames\" "
+                        "(nerfstudio, instant-ngp, Blender)");
     cJSON_Delete(tree);
     return format;
 }
@@ -96,8 +97,8 @@ static int read_names(swm_camera_path *path, const swm_path_source *source, cons
     return 0;
 }
 
-static int read_path(swm_camera_path *path, const swm_path_source *source, swm_json root, const swm_path_reading *reading,
-                     swm_error *error)
+static int read_path(swm_camera_path *path, const swm_path_source *source, swm_json root,
+                     const swm_path_reading *reading, swm_error *error)
 {
     const cJSON *c2w = swm_json_find(root, "c2w"), *times = swm_json_find(root, "times");
     const cJSON *intrinsics = reading->poses_only ? NULL : swm_json_find(root, "intrinsics");
@@ -114,7 +115,8 @@ static int read_path(swm_camera_path *path, const swm_path_source *source, swm_j
         return -1;
     if (strcmp(unit, "pixels") != 0 && strcmp(unit, "fractions") != 0)
         return swm_json_refuse(root, "intrinsics_unit", "\"pixels\" or \"fractions\"", error);
-    if (swm_camera_path_create(path, cJSON_GetArraySize(c2w), times != NULL, intrinsics != NULL, names != NULL, error) < 0)
+    if (swm_camera_path_create(path, cJSON_GetArraySize(c2w), times != NULL, intrinsics != NULL, names != NULL, error) <
+        0)
         return -1;
     path->fractions = strcmp(unit, "fractions") == 0;
     path->fps = fps;
@@ -127,8 +129,8 @@ static int read_path(swm_camera_path *path, const swm_path_source *source, swm_j
     return names != NULL ? read_names(path, source, names, error) : 0;
 }
 
-int swm_path_json_read(swm_camera_path *path, const swm_path_source *sources, int count, const swm_path_reading *reading,
-                       swm_error *error)
+int swm_path_json_read(swm_camera_path *path, const swm_path_source *sources, int count,
+                       const swm_path_reading *reading, swm_error *error)
 {
     (void)count;
     swm_json root;
@@ -158,22 +160,29 @@ static void put_rows(FILE *out, const char *key, const double *values, int64_t c
     fputs(width > 1 ? "\n  ]" : "]", out);
 }
 
-int swm_path_json_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_path_json_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                        swm_error *error)
 {
     if (writing->axes != NULL || writing->direction != SWM_DIRECTION_OWN)
-        return swm_fail(error, "%.300s: our JSON is always camera to world with OpenCV axes; leave the axes and direction of "
-                               "the output away", place);
+        return swm_fail(error,
+                        "%.300s: our JSON is always camera to world with OpenCV axes; leave the axes and direction of "
+                        "the output away",
+                        place);
     format_text text;
     if (swm_format_text_open(&text, error) < 0) return -1;
     FILE *out = text.stream;
-    fprintf(out, "{\n  \"format\": \"camera path\",\n  \"convention\": \"c2w: camera to world, 4x4 by rows, OpenCV axes (x right, "
-                 "y down, z forward); intrinsics: fx, fy, cx, cy\",\n  \"frames\": %lld", (long long)path->count);
+    fprintf(out,
+            "{\n  \"format\": \"camera path\",\n  \"convention\": \"c2w: camera to world, 4x4 by rows, OpenCV axes (x "
+            "right, "
+            "y down, z forward); intrinsics: fx, fy, cx, cy\",\n  \"frames\": %lld",
+            (long long)path->count);
     if (path->fps > 0) {
         fputs(",\n  \"fps\": ", out);
         swm_format_write_number(out, path->fps);
     }
     if (path->width > 0) fprintf(out, ",\n  \"width\": %d,\n  \"height\": %d", path->width, path->height);
-    if (path->intrinsics != NULL) fprintf(out, ",\n  \"intrinsics_unit\": \"%s\"", path->fractions ? "fractions" : "pixels");
+    if (path->intrinsics != NULL)
+        fprintf(out, ",\n  \"intrinsics_unit\": \"%s\"", path->fractions ? "fractions" : "pixels");
     if (path->times != NULL) put_rows(out, "times", path->times, path->count, 1);
     put_rows(out, "c2w", path->c2w, path->count, 16);
     if (path->intrinsics != NULL) put_rows(out, "intrinsics", path->intrinsics, path->count, 4);

@@ -68,12 +68,16 @@ static const char *find_poses(const swm_npz *npz, const swm_path_reading *readin
         }
     if (has_array(npz, "extrinsics")) {
         if (reading->direction != SWM_DIRECTION_OWN) return "extrinsics";
-        swm_fail(error, "%.300s: \"extrinsics\" may be world to camera or camera to world; say --direction w2c or "
-                        "--direction c2w", npz->file);
+        swm_fail(error,
+                 "%.300s: \"extrinsics\" may be world to camera or camera to world; say --direction w2c or "
+                 "--direction c2w",
+                 npz->file);
         return NULL;
     }
-    swm_fail(error, "%.300s: the archive holds neither \"c2w\" nor \"poses\" nor \"w2c\"; store the (frames,4,4) "
-                    "matrices as one of them", npz->file);
+    swm_fail(error,
+             "%.300s: the archive holds neither \"c2w\" nor \"poses\" nor \"w2c\"; store the (frames,4,4) "
+             "matrices as one of them",
+             npz->file);
     return NULL;
 }
 
@@ -105,7 +109,8 @@ static int read_archive(swm_camera_path *path, const swm_npz *npz, const swm_pat
         memcpy(path->c2w + 16 * i + 12, bottom, sizeof bottom);
     }
     if (w2c && reading->direction == SWM_DIRECTION_OWN)
-        swm_format_notice(reading->notice, reading->user, "%.300s: \"%s\" was inverted to camera to world", npz->file, key);
+        swm_format_notice(reading->notice, reading->user, "%.300s: \"%s\" was inverted to camera to world", npz->file,
+                          key);
     double number = 0;
     if (read_scalar(npz, "fps", &number) && number > 0 && number < 1e6) path->fps = number;
     if (reading->poses_only || !has_array(npz, "intrinsics")) return 0;
@@ -126,8 +131,8 @@ int swm_npz_path_read(swm_camera_path *path, const swm_path_source *sources, int
     return status;
 }
 
-int swm_pair_path_read(swm_camera_path *path, const swm_path_source *sources, int count, const swm_path_reading *reading,
-                       swm_error *error)
+int swm_pair_path_read(swm_camera_path *path, const swm_path_source *sources, int count,
+                       const swm_path_reading *reading, swm_error *error)
 {
     if (swm_npy_path_read(path, sources, count, reading, error) < 0) return -1;
     if (reading->poses_only) return 0;
@@ -147,17 +152,21 @@ static int require_pixels(const swm_camera_path *path, const char *place, swm_er
                     place);
 }
 
-int swm_npy_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_npy_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                       swm_error *error)
 {
     return swm_npy_save(place, writing->single ? SWM_F32 : SWM_F64, 3, (const int64_t[]){path->count, 4, 4}, path->c2w,
                         error);
 }
 
-int swm_pair_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_pair_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                        swm_error *error)
 {
     if (path->intrinsics == NULL)
-        return swm_fail(error, "%.300s: intrinsics.npy needs intrinsics, and the path has none; say --fov and --size, or "
-                               "--intrinsics", place);
+        return swm_fail(error,
+                        "%.300s: intrinsics.npy needs intrinsics, and the path has none; say --fov and --size, or "
+                        "--intrinsics",
+                        place);
     if (require_pixels(path, place, error) < 0 || swm_make_directories(place, error) < 0) return -1;
     char *poses = swm_path_join(error, place, "poses.npy"), *intrinsics = swm_path_join(error, place, "intrinsics.npy");
     int status = poses != NULL && intrinsics != NULL ? swm_npy_path_write(path, poses, writing, error) : -1;
@@ -200,7 +209,8 @@ static int make_member(member *m, const char *name, const char *type, const char
     *m = (member){.name = name};
     if (swm_format_text_open(&text, error) < 0) return -1;
     char header[119];
-    const int used = snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", type, shape);
+    const int used =
+        snprintf(header, sizeof header, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", type, shape);
     fwrite("\x93NUMPY\x01\0\x76\0", 1, 10, text.stream);
     fprintf(text.stream, "%s%*s\n", header, 117 - used, "");
     for (int64_t i = 0; i < count; i++) {
@@ -283,12 +293,14 @@ static int make_members(member *members, int *count, const swm_camera_path *path
         memcpy(matrices + 9 * i, (const double[9]){k[0], 0, k[2], 0, k[1], k[3], 0, 0, 1}, 9 * sizeof(double));
     }
     snprintf(shape, sizeof shape, "(%lld, 3, 3)", (long long)path->count);
-    const int status = make_member(&members[(*count)++], "intrinsics.npy", type, shape, matrices, 9 * path->count, error);
+    const int status =
+        make_member(&members[(*count)++], "intrinsics.npy", type, shape, matrices, 9 * path->count, error);
     free(matrices);
     return status;
 }
 
-int swm_npz_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_npz_path_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                       swm_error *error)
 {
     member members[4];
     int count = 0;

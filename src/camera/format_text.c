@@ -20,8 +20,8 @@ static int next_row(format_lines *lines, const swm_path_source *source, double *
     const int found = swm_format_numbers(lines->text, values, count, &rest);
     if (found == count && *rest == '\0') return 1;
     if (*rest != '\0')
-        return swm_format_fail(source, error, "line %lld has \"%.40s\" behind %d numbers; expected %s", lines->number, rest,
-                               found, expected);
+        return swm_format_fail(source, error, "line %lld has \"%.40s\" behind %d numbers; expected %s", lines->number,
+                               rest, found, expected);
     return swm_format_fail(source, error, "line %lld has %d numbers; expected %s", lines->number, found, expected);
 }
 
@@ -63,7 +63,8 @@ int swm_tum_read(swm_camera_path *path, const swm_path_source *sources, int coun
         const double norm = sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3]);
         if (n == most) return too_short(source, &lines, error);
         if (!(fabs(norm - 1) < 1e-2))
-            return swm_format_fail(source, error, "line %lld has a quaternion of length %g; expected 1, in the order qx qy qz qw",
+            return swm_format_fail(source, error,
+                                   "line %lld has a quaternion of length %g; expected 1, in the order qx qy qz qw",
                                    lines.number, norm);
         double *p = path->c2w + 16 * n;
         swm_quaternion_to_pose(p, q);
@@ -123,8 +124,8 @@ static int skip_address(format_lines *lines, swm_error *error)
     return status < 0 ? -1 : 0;
 }
 
-int swm_realestate_read(swm_camera_path *path, const swm_path_source *sources, int count, const swm_path_reading *reading,
-                        swm_error *error)
+int swm_realestate_read(swm_camera_path *path, const swm_path_source *sources, int count,
+                        const swm_path_reading *reading, swm_error *error)
 {
     (void)count;
     static const char expected[] = "19: time, fx fy cx cy, two zeros, and the 12 of a 3x4 matrix";
@@ -138,9 +139,11 @@ int swm_realestate_read(swm_camera_path *path, const swm_path_source *sources, i
     while ((status = next_row(&lines, source, v, REALESTATE_NUMBERS, expected, error)) == 1) {
         if (n == most) return too_short(source, &lines, error);
         if (v[1] > 20 && !reading->poses_only)
-            return swm_format_fail(source, error,
-                                   "line %lld has the focal length %g; expected a fraction of the picture's width, about 0.5 to 2 "
-                                   "(--poses-only leaves the intrinsics out)", lines.number, v[1]);
+            return swm_format_fail(
+                source, error,
+                "line %lld has the focal length %g; expected a fraction of the picture's width, about 0.5 to 2 "
+                "(--poses-only leaves the intrinsics out)",
+                lines.number, v[1]);
         distorted = distorted || v[5] != 0 || v[6] != 0;
         path->times[n] = v[0];
         memcpy(path->intrinsics + 4 * n, v + 1, 4 * sizeof *v);
@@ -198,11 +201,13 @@ int swm_realestate_write(const swm_camera_path *path, const char *place, const s
                          swm_error *error)
 {
     if (path->intrinsics == NULL)
-        return swm_fail(error, "%.300s: RealEstate10K needs intrinsics, and the path has none; say --fov and --size, or "
-                               "--intrinsics", place);
-    if (!path->fractions && path->width < 1)
-        return swm_fail(error, "%.300s: RealEstate10K has intrinsics as fractions of the picture; say --size WIDTHxHEIGHT",
+        return swm_fail(error,
+                        "%.300s: RealEstate10K needs intrinsics, and the path has none; say --fov and --size, or "
+                        "--intrinsics",
                         place);
+    if (!path->fractions && path->width < 1)
+        return swm_fail(
+            error, "%.300s: RealEstate10K has intrinsics as fractions of the picture; say --size WIDTHxHEIGHT", place);
     format_text text;
     if (swm_format_text_open(&text, error) < 0) return -1;
     fputs("sana-wm.c\n", text.stream); /* where the address of the video stands */

@@ -11,7 +11,8 @@
 /* --- reading --- */
 
 /* {"transform_matrix": [[4] x 3 or 4]} */
-static int read_matrix(double out[16], const swm_path_source *source, int64_t frame, const cJSON *matrix, swm_error *error)
+static int read_matrix(double out[16], const swm_path_source *source, int64_t frame, const cJSON *matrix,
+                       swm_error *error)
 {
     const int rows = cJSON_GetArraySize(matrix);
     bool valid = cJSON_IsArray(matrix) && (rows == 3 || rows == 4);
@@ -92,13 +93,15 @@ static int check_lens(const transforms *t, swm_error *error)
     const char *lens;
     if (t->reading->poses_only) return 0;
     if (swm_json_string_or(t->root, "camera_model", "PINHOLE", &lens, error) < 0) return -1;
-    static const char *const pinholes[] = {"PINHOLE", "SIMPLE_PINHOLE", "OPENCV", "SIMPLE_RADIAL", "RADIAL", "FULL_OPENCV",
-                                           "PERSPECTIVE"};
+    static const char *const pinholes[] = {"PINHOLE", "SIMPLE_PINHOLE", "OPENCV",     "SIMPLE_RADIAL",
+                                           "RADIAL",  "FULL_OPENCV",    "PERSPECTIVE"};
     for (size_t i = 0; i < sizeof pinholes / sizeof pinholes[0]; i++)
         if (strcmp(lens, pinholes[i]) == 0) return 0;
-    return swm_format_fail(t->source, error,
-                           "camera_model is \"%.64s\", which no pinhole camera stands for; undistort the pictures, or take "
-                           "the poses alone with --poses-only", lens);
+    return swm_format_fail(
+        t->source, error,
+        "camera_model is \"%.64s\", which no pinhole camera stands for; undistort the pictures, or take "
+        "the poses alone with --poses-only",
+        lens);
 }
 
 static int read_frame(swm_camera_path *path, int64_t i, const cJSON *frame, transforms *t, swm_error *error)
@@ -118,7 +121,8 @@ static int read_frame(swm_camera_path *path, int64_t i, const cJSON *frame, tran
     if (i > 0 && t->found_size && (c.w != t->width || c.h != t->height))
         return swm_format_fail(t->source, error,
                                "frames[%lld] is %gx%g and another %gx%g; a path has one size of pictures (--poses-only "
-                               "leaves the intrinsics out)", (long long)i, c.w, c.h, t->width, t->height);
+                               "leaves the intrinsics out)",
+                               (long long)i, c.w, c.h, t->width, t->height);
     t->found_size = true;
     t->width = c.w;
     t->height = c.h;
@@ -134,8 +138,10 @@ static void tell(const transforms *t, const swm_camera_path *path)
         swm_format_notice(r->notice, r->user, "%.300s: the lens distortion was left aside; a path has pinhole cameras",
                           t->source->name);
     if (path->intrinsics == NULL && !r->poses_only && t->shared.angle_x > 0)
-        swm_format_notice(r->notice, r->user, "%.300s: camera_angle_x gives no intrinsics without the size of the pictures; "
-                          "--size WIDTHxHEIGHT settles that", t->source->name);
+        swm_format_notice(r->notice, r->user,
+                          "%.300s: camera_angle_x gives no intrinsics without the size of the pictures; "
+                          "--size WIDTHxHEIGHT settles that",
+                          t->source->name);
     if (swm_json_find(t->root, "applied_transform") != NULL)
         swm_format_notice(r->notice, r->user, "%.300s: the world is kept as it stands, after applied_transform",
                           t->source->name);
@@ -157,7 +163,8 @@ static int read_frames(swm_camera_path *path, transforms *t, swm_error *error)
         if (read_frame(path, i++, frame, t, error) < 0) return -1;
     }
     const bool whole = t->width == floor(t->width) && t->height == floor(t->height);
-    if (!whole) return swm_format_fail(t->source, error, "w and h are %g and %g; expected whole numbers", t->width, t->height);
+    if (!whole)
+        return swm_format_fail(t->source, error, "w and h are %g and %g; expected whole numbers", t->width, t->height);
     if (t->width > 0 && t->height > 0) {
         path->width = (int)t->width;
         path->height = (int)t->height;
@@ -177,8 +184,8 @@ static int read_frames(swm_camera_path *path, transforms *t, swm_error *error)
     return 0;
 }
 
-int swm_transforms_read(swm_camera_path *path, const swm_path_source *sources, int count, const swm_path_reading *reading,
-                        swm_error *error)
+int swm_transforms_read(swm_camera_path *path, const swm_path_source *sources, int count,
+                        const swm_path_reading *reading, swm_error *error)
 {
     (void)count;
     transforms t = {.source = &sources[0], .reading = reading};
@@ -209,7 +216,8 @@ static void put_intrinsics(FILE *out, const char *indent, const double k[4])
 }
 
 /* `own` intrinsics stand in the frame. */
-static int put_frame(FILE *out, const swm_camera_path *path, int64_t i, swm_path_format dialect, bool own, swm_error *error)
+static int put_frame(FILE *out, const swm_camera_path *path, int64_t i, swm_path_format dialect, bool own,
+                     swm_error *error)
 {
     char *name = swm_format_name(path, i, "images/", error);
     if (name == NULL) return -1;
@@ -258,15 +266,16 @@ static int check_writable(const swm_camera_path *path, const char *place, swm_pa
 {
     const char *title = swm_path_format_title(dialect);
     if (path->intrinsics == NULL)
-        return swm_fail(error, "%.300s: %s needs intrinsics, and the path has none; say --fov and --size, or --intrinsics",
+        return swm_fail(error,
+                        "%.300s: %s needs intrinsics, and the path has none; say --fov and --size, or --intrinsics",
                         place, title);
     if (path->width < 1)
         return swm_fail(error, "%.300s: %s needs the size of the pictures; say --size WIDTHxHEIGHT", place, title);
     if (dialect != SWM_PATH_BLENDER) return 0;
     const double *k = path->intrinsics;
     const double slack = 1e-6 * (path->width + path->height);
-    if (!swm_format_shared_intrinsics(path) || fabs(k[0] - k[1]) > 1e-6 * k[0] || fabs(k[2] - path->width / 2.0) > slack ||
-        fabs(k[3] - path->height / 2.0) > slack)
+    if (!swm_format_shared_intrinsics(path) || fabs(k[0] - k[1]) > 1e-6 * k[0] ||
+        fabs(k[2] - path->width / 2.0) > slack || fabs(k[3] - path->height / 2.0) > slack)
         return swm_fail(error,
                         "%.300s: %s has one camera_angle_x and no principal point, and the intrinsics (%g %g %g %g in "
                         "%dx%d, or changing) are not centred and square; write --to instant-ngp or --to nerfstudio",
@@ -286,13 +295,15 @@ static int write_transforms(const swm_camera_path *path, const char *place, swm_
     return swm_format_text_save(&text, NULL, place, error);
 }
 
-int swm_nerfstudio_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_nerfstudio_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                         swm_error *error)
 {
     (void)writing;
     return write_transforms(path, place, SWM_PATH_NERFSTUDIO, error);
 }
 
-int swm_instant_ngp_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing, swm_error *error)
+int swm_instant_ngp_write(const swm_camera_path *path, const char *place, const swm_path_writing *writing,
+                          swm_error *error)
 {
     (void)writing;
     return write_transforms(path, place, SWM_PATH_INSTANT_NGP, error);

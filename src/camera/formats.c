@@ -13,17 +13,18 @@
 
 typedef struct format {
     const char *name, *title;
-    bool opengl;      /* else OpenCV axes */
-    bool w2c;         /* else camera to world */
+    bool opengl;                   /* else OpenCV axes */
+    bool w2c;                      /* else camera to world */
     bool times, intrinsics, names; /* what it can carry */
-    const char *files[2]; /* of a directory; NULL: it is one file */
+    const char *files[2];          /* of a directory; NULL: it is one file */
     format_reader *read;
     format_writer *write;
 } format;
 
 static const format FORMATS[SWM_PATH_FORMAT_COUNT] = {
     [SWM_PATH_NPY] = {"npy", "SANA-WM .npy", .read = swm_npy_path_read, .write = swm_npy_path_write},
-    [SWM_PATH_NPZ] = {"npz", "SANA-WM .npz", .intrinsics = true, .read = swm_npz_path_read, .write = swm_npz_path_write},
+    [SWM_PATH_NPZ] = {"npz", "SANA-WM .npz", .intrinsics = true, .read = swm_npz_path_read,
+                      .write = swm_npz_path_write},
     [SWM_PATH_PAIR] = {"opencv", "pair of OpenCV poses.npy and intrinsics.npy", .intrinsics = true,
                        .files = {"poses.npy", "intrinsics.npy"}, .read = swm_pair_path_read,
                        .write = swm_pair_path_write},
@@ -54,9 +55,8 @@ int swm_path_format_from_name(const char *name, swm_path_format *found, swm_erro
     static const struct {
         const char *name;
         swm_path_format format;
-    } others[] = {{"colmap", SWM_PATH_COLMAP_BINARY},   {"transforms", SWM_PATH_NERFSTUDIO},
-                  {"nerf", SWM_PATH_BLENDER},           {"re10k", SWM_PATH_REALESTATE},
-                  {"cameractrl", SWM_PATH_REALESTATE},  {"sana", SWM_PATH_NPY}};
+    } others[] = {{"colmap", SWM_PATH_COLMAP_BINARY}, {"transforms", SWM_PATH_NERFSTUDIO}, {"nerf", SWM_PATH_BLENDER},
+                  {"re10k", SWM_PATH_REALESTATE},     {"cameractrl", SWM_PATH_REALESTATE}, {"sana", SWM_PATH_NPY}};
     for (int i = 1; i < SWM_PATH_FORMAT_COUNT; i++)
         if (strcmp(name, FORMATS[i].name) == 0) {
             *found = (swm_path_format)i;
@@ -67,10 +67,11 @@ int swm_path_format_from_name(const char *name, swm_path_format *found, swm_erro
             *found = others[i].format;
             return 0;
         }
-    return swm_fail(error,
-                    "no camera path format is called \"%.64s\"; there are npy, npz, opencv, colmap-text, colmap-binary, "
-                    "nerfstudio, instant-ngp, blender, tum, kitti, realestate10k and json",
-                    name);
+    return swm_fail(
+        error,
+        "no camera path format is called \"%.64s\"; there are npy, npz, opencv, colmap-text, colmap-binary, "
+        "nerfstudio, instant-ngp, blender, tum, kitti, realestate10k and json",
+        name);
 }
 
 const char *swm_path_format_name(swm_path_format f) { return f > SWM_PATH_GUESS ? FORMATS[f].name : "guess"; }
@@ -88,199 +89,12 @@ static const char *base_name(const char *path)
     return slash != NULL ? slash + 1 : path;
 }
 
-/* --- conventions --- */
-
-typedef struct axes {
-    double from_opencv[3][3]; /* columns: OpenCV's axes in the axes of the file */
-    char letters[4];
-} axes;
-
-static const char *axes_letters(const char *name)
-{
-    static const char *const names[][2] = {{"opencv", "rdf"}, {"colmap", "rdf"},    {"opengl", "rub"}, {"blender", "rub"},
-                                           {"nerf", "rub"},   {"pytorch3d", "luf"}, {"llff", "drb"},   {"ros", "flu"}};
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i][0]) == 0) return names[i][1];
-    return name;
-}
-
-static int parse_axes(axes *out, const char *name, swm_error *error)
-{
-    static const char directions[] = "rldufb"; /* pairs: OpenCV's +x -x +y -y +z -z */
-    const char *letters = axes_letters(name);
-    *out = (axes){0};
-    bool valid = strlen(letters) == 3;
-    double determinant = 0;
-    for (int i = 0; i < 3 && valid; i++) {
-        const char *at = strchr(directions, letters[i]);
-        valid = at != NULL;
-        if (!valid) break;
-        const long k = at - directions;
-        out->from_opencv[i][k / 2] = k % 2 == 0 ? 1 : -1;
-        out->letters[i] = letters[i];
-    }
-    const double(*m)[3] = (const double(*)[3])out->from_opencv;
-    if (valid)
-        determinant = m[0][0] * (m[1][1] * m[2][2] - m[1][2] * m[2][1]) -
-                      m[0][1] * (m[1][0] * m[2][2] - m[1][2] * m[2][0]) +
-                      m[0][2] * (m[1][0] * m[2][1] - m[1][1] * m[2][0]);
-    if (determinant > 0) return 0;
-    if (determinant < 0)
-        return swm_fail(error, "camera axes \"%.64s\" are left-handed; read the file as its right-handed neighbour and "
-                               "mirror it with --flip", name);
-    return swm_fail(error,
-                    "no camera axes are called \"%.64s\"; expected opencv, opengl, blender, pytorch3d, llff, ros or "
-                    "three letters of r l u d f b that say where x, y and z point, for instance rdf",
-                    name);
-}
-
-typedef struct flips {
-    double camera[3], world[3];
-} flips;
-
-static int parse_flips(flips *out, const char *list, swm_error *error)
-{
-    *out = (flips){{1, 1, 1}, {1, 1, 1}};
-    for (const char *at = list; at != NULL && *at != '\0';) {
-        const size_t size = strcspn(at, ",");
-        const bool camera = size == 8 && strncmp(at, "camera-", 7) == 0;
-        const bool world = size == 7 && strncmp(at, "world-", 6) == 0;
-        const char axis = size > 0 ? at[size - 1] : '\0';
-        if ((size != 1 && !camera && !world) || axis < 'x' || axis > 'z')
-            return swm_fail(error, "cannot flip \"%.*s\"; expected a list of x, y, z, camera-x .. camera-z and world-x .. "
-                                   "world-z", (int)swm_min((int64_t)size, 64), at);
-        if (!world) out->camera[axis - 'x'] *= -1;
-        if (!camera) out->world[axis - 'x'] *= -1;
-        at += size + (at[size] == ',');
-    }
-    return 0;
-}
-
-/* The convention that a file is in, all choices made. */
-typedef struct convention {
-    axes axes;
-    bool w2c;
-    flips flips;
-} convention;
-
+/* The convention of a format, where the caller has not decided otherwise. */
 static int settle_convention(convention *c, const format *f, const char *axes_name, swm_direction direction,
                              const char *flip, swm_error *error)
 {
-    c->w2c = direction == SWM_DIRECTION_OWN ? f->w2c : direction == SWM_WORLD_TO_CAMERA;
-    if (parse_axes(&c->axes, axes_name != NULL ? axes_name : f->opengl ? "opengl" : "opencv", error) < 0) return -1;
-    return parse_flips(&c->flips, flip, error);
-}
-
-static void describe_convention(char text[160], const convention *c)
-{
-    static const char letters[] = "rludfb";
-    static const char *const words[] = {"right", "left", "up", "down", "forward", "back"};
-    const char *w[3];
-    for (int i = 0; i < 3; i++) w[i] = words[strchr(letters, c->axes.letters[i]) - letters];
-    snprintf(text, 160, "%s, camera axes x %s, y %s, z %s", c->w2c ? "world to camera" : "camera to world", w[0], w[1],
-             w[2]);
-}
-
-/* out = pose with its camera axes replaced: R_out = R m or R m^T. */
-static void turn_camera(double pose[16], const axes *a, bool transposed)
-{
-    for (int i = 0; i < 3; i++) {
-        double row[3] = {0};
-        for (int j = 0; j < 3; j++)
-            for (int k = 0; k < 3; k++)
-                row[j] += pose[4 * i + k] * (transposed ? a->from_opencv[j][k] : a->from_opencv[k][j]);
-        memcpy(pose + 4 * i, row, sizeof row);
-    }
-}
-
-static double determinant(const double p[16])
-{
-    return p[0] * (p[5] * p[10] - p[6] * p[9]) - p[1] * (p[4] * p[10] - p[6] * p[8]) +
-           p[2] * (p[4] * p[9] - p[5] * p[8]);
-}
-
-/* Largest deviation of R R^T from the identity. */
-static double deviation_of(const double p[16])
-{
-    double worst = 0;
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) {
-            double dot = i == j ? -1 : 0;
-            for (int k = 0; k < 3; k++) dot += p[4 * i + k] * p[4 * j + k];
-            worst = fmax(worst, fabs(dot));
-        }
-    return worst;
-}
-
-/* Towards the nearest rotation, R <- (3 R - R R^T R) / 2, which squares a small deviation each time. Numbers printed
- * with few digits would otherwise move the camera when the matrix is inverted. */
-static void orthonormalise(double p[16])
-{
-    for (int pass = 0; pass < 3; pass++) {
-        double r[9];
-        for (int i = 0; i < 3; i++)
-            for (int j = 0; j < 3; j++) {
-                double sum = 0;
-                for (int k = 0; k < 3; k++)
-                    for (int l = 0; l < 3; l++) sum += p[4 * i + k] * p[4 * l + k] * p[4 * l + j];
-                r[3 * i + j] = 1.5 * p[4 * i + j] - 0.5 * sum;
-            }
-        for (int i = 0; i < 3; i++) memcpy(p + 4 * i, r + 3 * i, 3 * sizeof *r);
-    }
-}
-
-static int check_rigid(double p[16], int64_t frame, swm_error *error)
-{
-    const long long n = (long long)frame;
-    for (int i = 0; i < 16; i++)
-        if (!isfinite(p[i]))
-            return swm_fail(error, "pose of frame %lld holds %g in row %d, column %d; repair the camera path", n, p[i],
-                            i / 4, i % 4);
-    if (fabs(p[12]) > 1e-6 || fabs(p[13]) > 1e-6 || fabs(p[14]) > 1e-6 || fabs(p[15] - 1) > 1e-6)
-        return swm_fail(error,
-                        "pose of frame %lld has the bottom row %g %g %g %g instead of 0 0 0 1; a matrix stored by "
-                        "columns must be transposed",
-                        n, p[12], p[13], p[14], p[15]);
-    for (int i = 0; i < 3; i++)
-        if (fabs(p[4 * i + 3]) > 1e6)
-            return swm_fail(error, "pose of frame %lld is %g units from the origin; at most 1e6", n, fabs(p[4 * i + 3]));
-    const double deviation = deviation_of(p);
-    if (deviation > 1e-3)
-        return swm_fail(error,
-                        "pose of frame %lld has no orthonormal rotation: R R^T is off the identity by %.3g (at most "
-                        "0.001); remove scale or shear from the matrices",
-                        n, deviation);
-    if (deviation > 1e-6) orthonormalise(p);
-    memcpy(p + 12, (const double[4]){0, 0, 0, 1}, 4 * sizeof *p);
-    return 0;
-}
-
-/* One matrix of a file to memory. */
-static int take_pose(double p[16], int64_t frame, const convention *c, swm_error *error)
-{
-    if (check_rigid(p, frame, error) < 0) return -1;
-    if (c->w2c) swm_se3_inverse(p, p);
-    turn_camera(p, &c->axes, false);
-    for (int i = 0; i < 3; i++) {
-        for (int j = 0; j < 3; j++) p[4 * i + j] *= c->flips.world[i] * c->flips.camera[j];
-        p[4 * i + 3] *= c->flips.world[i];
-    }
-    if (determinant(p) < 0)
-        return swm_fail(error,
-                        "pose of frame %lld is left-handed (determinant %.3f); flip one axis with --flip camera-x, "
-                        "camera-y or camera-z: a right-handed world is needed",
-                        (long long)frame, determinant(p));
-    for (int i = 0; i < 3; i++)
-        if (fabs(p[4 * i + 3]) > 1e6)
-            return swm_fail(error, "pose of frame %lld is %g units from the origin; at most 1e6", (long long)frame,
-                            fabs(p[4 * i + 3]));
-    return 0;
-}
-
-static void give_pose(double p[16], const convention *c)
-{
-    turn_camera(p, &c->axes, true);
-    if (c->w2c) swm_se3_inverse(p, p);
+    const bool w2c = direction == SWM_DIRECTION_OWN ? f->w2c : direction == SWM_WORLD_TO_CAMERA;
+    return swm_convention_settle(c, axes_name != NULL ? axes_name : f->opengl ? "opengl" : "opencv", w2c, flip, error);
 }
 
 /* --- the path --- */
@@ -290,7 +104,8 @@ int swm_camera_path_create(swm_camera_path *path, int64_t count, bool times, boo
 {
     *path = (swm_camera_path){0};
     if (count < 1 || count > SWM_PATH_MAX_COUNT)
-        return swm_fail(error, "a camera path of %lld poses; 1 to %d are possible", (long long)count, SWM_PATH_MAX_COUNT);
+        return swm_fail(error, "a camera path of %lld poses; 1 to %d are possible", (long long)count,
+                        SWM_PATH_MAX_COUNT);
     const size_t n = (size_t)count;
     path->c2w = swm_allocate(error, n, 16 * sizeof(double));
     if (times) path->times = swm_allocate(error, n, sizeof(double));
@@ -374,8 +189,10 @@ static int sort_by_name(swm_camera_path *path, const char *file, const swm_path_
         permute(path->times, scratch, order, path->count, sizeof(double));
         permute(path->intrinsics, scratch, order, path->count, 4 * sizeof(double));
         permute(path->names, scratch, order, path->count, sizeof(char *));
-        swm_format_notice(r->notice, r->user, "%.300s: the poses were put in the order of their pictures' names "
-                          "(--file-order keeps the file's)", file);
+        swm_format_notice(r->notice, r->user,
+                          "%.300s: the poses were put in the order of their pictures' names "
+                          "(--file-order keeps the file's)",
+                          file);
     }
     const int status = order != NULL && scratch != NULL ? 0 : -1;
     free(order);
@@ -388,10 +205,11 @@ static int check_intrinsics(const swm_camera_path *path, swm_error *error)
     for (int64_t i = 0; path->intrinsics != NULL && i < path->count; i++) {
         const double *k = path->intrinsics + 4 * i;
         if (!(k[0] > 1e-9 && k[0] < 1e9 && k[1] > 1e-9 && k[1] < 1e9 && fabs(k[2]) < 1e9 && fabs(k[3]) < 1e9))
-            return swm_fail(error,
-                            "intrinsics of frame %lld are fx %g, fy %g, cx %g, cy %g; focal lengths must be positive and "
-                            "all four finite (--poses-only leaves them out)",
-                            (long long)i, k[0], k[1], k[2], k[3]);
+            return swm_fail(
+                error,
+                "intrinsics of frame %lld are fx %g, fy %g, cx %g, cy %g; focal lengths must be positive and "
+                "all four finite (--poses-only leaves them out)",
+                (long long)i, k[0], k[1], k[2], k[3]);
     }
     for (int64_t i = 0; path->times != NULL && i < path->count; i++)
         if (!(fabs(path->times[i]) < 1e12))
@@ -410,7 +228,8 @@ static int settle_size(swm_camera_path *path, const swm_path_reading *r, swm_err
         path->height = r->height;
     }
     if (path->intrinsics == NULL && r->fov > 0) {
-        if (path->width == 0) return swm_fail(error, "--fov needs the size of the pictures too; say --size WIDTHxHEIGHT");
+        if (path->width == 0)
+            return swm_fail(error, "--fov needs the size of the pictures too; say --size WIDTHxHEIGHT");
         path->intrinsics = swm_allocate(error, (size_t)path->count, 4 * sizeof(double));
         if (path->intrinsics == NULL) return -1;
         const double focal = swm_focal_from_fov(r->fov, path->width);
@@ -430,7 +249,8 @@ static int finish_reading(swm_camera_path *path, const char *file, const convent
 {
     swm_error cause = {0};
     int status = 0;
-    for (int64_t i = 0; i < path->count && status == 0; i++) status = take_pose(path->c2w + 16 * i, i, c, &cause);
+    for (int64_t i = 0; i < path->count && status == 0; i++)
+        status = swm_convention_take(path->c2w + 16 * i, i, c, &cause);
     if (r->poses_only) {
         free(path->intrinsics);
         path->intrinsics = NULL;
@@ -460,13 +280,14 @@ static swm_path_format guess_text(const swm_path_source *source, swm_error *erro
         /* Only the first line of RealEstate10K, the address of the video, may be no numbers. */
         if (count == 0 && tries == 0) continue;
         swm_format_fail(source, error,
-                        "line %lld has %d numbers%s; known are TUM (8), KITTI (12) and RealEstate10K (19)", lines.number,
-                        count, *rest != '\0' ? " and then something else" : "");
+                        "line %lld has %d numbers%s; known are TUM (8), KITTI (12) and RealEstate10K (19)",
+                        lines.number, count, *rest != '\0' ? " and then something else" : "");
         return SWM_PATH_GUESS;
     }
-    swm_format_fail(source, error, "is no camera path: no line of numbers with spaces between them was found; expected "
-                                   "a .npy or .npz file, a COLMAP model, transforms.json, TUM, KITTI or RealEstate10K "
-                                   "text");
+    swm_format_fail(source, error,
+                    "is no camera path: no line of numbers with spaces between them was found; expected "
+                    "a .npy or .npz file, a COLMAP model, transforms.json, TUM, KITTI or RealEstate10K "
+                    "text");
     return SWM_PATH_GUESS;
 }
 
@@ -511,7 +332,7 @@ static int parse(swm_camera_path *path, const swm_path_source *sources, int coun
     if (f->read(path, sources, count, r, error) < 0) return -1;
     if (finish_reading(path, sources[0].name, &c, r, error) < 0) return -1;
     char text[160];
-    describe_convention(text, &c);
+    swm_convention_describe(text, &c);
     swm_format_notice(r->notice, r->user, "%.300s: %s as %s: %lld poses, %s", sources[0].name,
                       r->format != SWM_PATH_GUESS ? "read" : "recognised", f->title, (long long)path->count, text);
     return 0;
@@ -627,13 +448,15 @@ static int choose_in_directory(choice *found, const char *directory, swm_path_fo
     char *split = existing(directory, "transforms_train.json", error);
     if (split != NULL) {
         free(split);
-        return swm_fail(error, "%.300s holds several paths, transforms_train.json and others; name one of them", directory);
+        return swm_fail(error, "%.300s holds several paths, transforms_train.json and others; name one of them",
+                        directory);
     }
-    return swm_fail(error,
-                    "%.300s holds no camera path%s%s: neither a COLMAP model (cameras and images, .txt or .bin, here or in "
-                    "sparse/0) nor transforms.json nor poses.npy with intrinsics.npy",
-                    directory, wanted != SWM_PATH_GUESS ? " of the format " : "",
-                    wanted != SWM_PATH_GUESS ? FORMATS[wanted].name : "");
+    return swm_fail(
+        error,
+        "%.300s holds no camera path%s%s: neither a COLMAP model (cameras and images, .txt or .bin, here or in "
+        "sparse/0) nor transforms.json nor poses.npy with intrinsics.npy",
+        directory, wanted != SWM_PATH_GUESS ? " of the format " : "",
+        wanted != SWM_PATH_GUESS ? FORMATS[wanted].name : "");
 }
 
 /* A file that is only a part of a path (images.txt, poses.npy beside intrinsics.npy) stands for its directory. */
@@ -644,8 +467,9 @@ static int choose(choice *found, const char *place, swm_path_format wanted, swm_
         const format *f = &FORMATS[i];
         if (f->files[0] == NULL || role_of(f, place) < 0 || (wanted != SWM_PATH_GUESS && (int)wanted != i)) continue;
         char *directory = swm_format(error, "%.*s", (int)(base_name(place) - place), place);
-        const int status =
-            directory != NULL ? look_into(found, directory[0] != '\0' ? directory : ".", (swm_path_format)i, error) : -1;
+        const int status = directory != NULL
+                               ? look_into(found, directory[0] != '\0' ? directory : ".", (swm_path_format)i, error)
+                               : -1;
         free(directory);
         if (status < 0 || found->format != SWM_PATH_GUESS) return status;
     }
@@ -728,16 +552,20 @@ static int guess_ending(swm_path_format *chosen, const char *place, swm_error *e
     if (has_ending(place, ".json")) {
         const char *base = base_name(place);
         if (strncmp(base, "transforms_", 11) == 0)
-            return swm_fail(error, "%.300s may be nerfstudio's, instant-ngp's or Blender's; say --to nerfstudio, --to "
-                                   "instant-ngp or --to blender", place);
+            return swm_fail(error,
+                            "%.300s may be nerfstudio's, instant-ngp's or Blender's; say --to nerfstudio, --to "
+                            "instant-ngp or --to blender",
+                            place);
         *chosen = strcmp(base, "transforms.json") == 0 ? SWM_PATH_NERFSTUDIO : SWM_PATH_JSON;
         return 0;
     }
     if (has_ending(place, ".txt"))
-        return swm_fail(error, "%.300s may be TUM, KITTI or RealEstate10K; say --to tum, --to kitti or --to realestate10k",
-                        place);
-    return swm_fail(error, "the ending of %.300s tells no format; say which with --to: npy, npz, opencv, colmap-text, "
-                           "colmap-binary, nerfstudio, instant-ngp, blender, tum, kitti, realestate10k or json", place);
+        return swm_fail(
+            error, "%.300s may be TUM, KITTI or RealEstate10K; say --to tum, --to kitti or --to realestate10k", place);
+    return swm_fail(error,
+                    "the ending of %.300s tells no format; say which with --to: npy, npz, opencv, colmap-text, "
+                    "colmap-binary, nerfstudio, instant-ngp, blender, tum, kitti, realestate10k or json",
+                    place);
 }
 
 static void tell_losses(const swm_camera_path *path, const format *f, const char *place, const swm_path_writing *w)
@@ -762,12 +590,12 @@ static int save(const swm_camera_path *path, const char *place, const swm_path_w
     turned.c2w = swm_allocate(error, (size_t)path->count, 16 * sizeof(double));
     if (turned.c2w == NULL) return -1;
     memcpy(turned.c2w, path->c2w, (size_t)path->count * 16 * sizeof(double));
-    for (int64_t i = 0; i < path->count; i++) give_pose(turned.c2w + 16 * i, &c);
+    for (int64_t i = 0; i < path->count; i++) swm_convention_give(turned.c2w + 16 * i, &c);
     tell_losses(path, f, place, w);
     const int status = f->write(&turned, place, w, error);
     free(turned.c2w);
     char text[160];
-    describe_convention(text, &c);
+    swm_convention_describe(text, &c);
     if (status == 0)
         swm_format_notice(w->notice, w->user, "%.300s: written as %s: %lld poses, %s", place, f->title,
                           (long long)path->count, text);

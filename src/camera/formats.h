@@ -88,10 +88,10 @@ int swm_camera_path_parse(swm_camera_path *path, const swm_path_source *sources,
                           const swm_path_reading *reading, swm_error *error);
 
 typedef struct swm_path_writing {
-    swm_path_format format;  /* SWM_PATH_GUESS: by the ending of the name, where that is unambiguous */
-    const char *axes;        /* NULL: the format's own */
+    swm_path_format format; /* SWM_PATH_GUESS: by the ending of the name, where that is unambiguous */
+    const char *axes;       /* NULL: the format's own */
     swm_direction direction;
-    bool single;             /* F32 arrays instead of F64, in .npy and .npz */
+    bool single; /* F32 arrays instead of F64, in .npy and .npz */
     void (*notice)(void *user, const char *text);
     void *user;
 } swm_path_writing;

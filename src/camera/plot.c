@@ -225,9 +225,8 @@ static void draw_page(const plot_page *g)
     swm_plot_rotation(g, &rotation);
 }
 
-/* Check everything and begin the page's description, without its canvas. */
-static int prepare(plot_page *g, const swm_plot_path *paths, int count, const swm_plot_options *options,
-                   swm_error *error)
+int swm_plot_prepare(plot_page *g, const swm_plot_path *paths, int count, const swm_plot_options *options,
+                     swm_error *error)
 {
     const swm_plot_options none = {0};
     if (options == NULL) options = &none;
@@ -258,7 +257,7 @@ int swm_plot_paths(swm_image *image, const swm_plot_path *paths, int count, cons
 {
     *image = (swm_image){0};
     plot_page g;
-    if (prepare(&g, paths, count, options, error) < 0) return -1;
+    if (swm_plot_prepare(&g, paths, count, options, error) < 0) return -1;
     g.canvas = swm_canvas_pixels((int)g.width, (int)g.height, error);
     if (g.canvas == NULL) return -1;
     draw_page(&g);
@@ -270,7 +269,7 @@ int swm_plot_paths(swm_image *image, const swm_plot_path *paths, int count, cons
 char *swm_plot_paths_svg(const swm_plot_path *paths, int count, const swm_plot_options *options, swm_error *error)
 {
     plot_page g;
-    if (prepare(&g, paths, count, options, error) < 0) return NULL;
+    if (swm_plot_prepare(&g, paths, count, options, error) < 0) return NULL;
     g.canvas = swm_canvas_svg((int)g.width, (int)g.height, error);
     if (g.canvas == NULL) return NULL;
     draw_page(&g);

@@ -37,6 +37,10 @@ typedef struct plot_line {
     int count;
 } plot_line;
 
+/* Check everything and begin the page's description, without its canvas. */
+int swm_plot_prepare(plot_page *page, const swm_plot_path *paths, int count, const swm_plot_options *options,
+                     swm_error *error);
+
 plot_colors swm_plot_colors(const plot_page *page, int path);
 uint32_t swm_plot_mix(uint32_t a, uint32_t b, double t);
 int64_t swm_plot_every(const plot_page *page, int path); /* frames between the cameras that are shown */

@@ -119,7 +119,8 @@ static void position_at(const curve *c, int64_t segment, double t, double out[3]
         out[axis] = a + (b - a) * t;
         if (!c->smooth) continue;
         /* Hermite's cubic, written as the straight line plus what bends it: exact at both ends. */
-        const double bend_a = tangent(c, segment, axis) * h - (b - a), bend_b = tangent(c, segment + 1, axis) * h - (b - a);
+        const double bend_a = tangent(c, segment, axis) * h - (b - a),
+                     bend_b = tangent(c, segment + 1, axis) * h - (b - a);
         out[axis] += t * (1 - t) * ((1 - t) * bend_a - t * bend_b);
     }
 }
@@ -250,10 +251,11 @@ static int take_times(curve *c, swm_error *error)
     for (int64_t i = 0; i < in->count; i++) {
         c->times[i] = in->times != NULL ? in->times[i] : (double)i / (in->fps > 0 ? in->fps : DEFAULT_FPS);
         if (i > 0 && c->times[i] <= c->times[i - 1])
-            return swm_fail(error,
-                            "pose %lld has the time %.9g after %.9g; times must rise to be resampled: sort the poses or "
-                            "remove the repeated ones",
-                            (long long)i, c->times[i], c->times[i - 1]);
+            return swm_fail(
+                error,
+                "pose %lld has the time %.9g after %.9g; times must rise to be resampled: sort the poses or "
+                "remove the repeated ones",
+                (long long)i, c->times[i], c->times[i - 1]);
     }
     return 0;
 }
@@ -268,10 +270,11 @@ static int plan(const curve *c, const swm_resampling *o, int64_t *frames, double
     if (!(o->fps >= 0 && o->fps <= 1e6)) return swm_fail(error, "%g frames a second were asked for", o->fps);
     const double counted = floor(duration * o->fps + 1e-6) + 1;
     if (o->frames == 0 && o->fps > 0 && counted > SWM_RESAMPLE_MAX_FRAMES)
-        return swm_fail(error,
-                        "%.6g seconds at %g frames a second are %.0f frames, more than %d; if the times of the path are "
-                        "no seconds, say --frames instead",
-                        duration, o->fps, counted, SWM_RESAMPLE_MAX_FRAMES);
+        return swm_fail(
+            error,
+            "%.6g seconds at %g frames a second are %.0f frames, more than %d; if the times of the path are "
+            "no seconds, say --frames instead",
+            duration, o->fps, counted, SWM_RESAMPLE_MAX_FRAMES);
     *frames = o->frames > 0 ? o->frames : o->fps > 0 ? (int64_t)counted : c->path->count;
     *step = o->frames == 0 && o->fps > 0 ? 1 / o->fps : *frames > 1 ? duration / (double)(*frames - 1) : 0;
     *fps = o->fps > 0 ? o->fps : *step > 0 ? 1 / *step : c->path->fps;

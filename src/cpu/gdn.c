@@ -85,7 +85,7 @@ void swm_cpu_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_
 
 /* ---- the scan ----------------------------------------------------------------------------------------------------- */
 
-enum { TOKEN_TILE = 256, COLUMN_BLOCK = 32 };
+enum { TOKEN_TILE = 256, COLUMN_BLOCK = 64 };
 
 typedef struct scan_shape {
     int64_t frames, tokens, heads, size, channels; /* tokens a frame, elements a head, channels = heads * size */
@@ -174,12 +174,13 @@ typedef struct scan_columns {
     int64_t width, first, count;
 } scan_columns;
 
-/* next = transition state + content, (size,count) from columns of (size,width) */
+/* next = transition state + content, (size,count) from columns of (size,width); a NULL state is zero */
 static void scan_step(float *next, const float *state, const scan_columns *c, const scan_shape *s, int64_t frame)
 {
     const float *content = c->content + frame * s->heads * s->size * c->width + c->first;
     for (int64_t i = 0; i < s->size; i++)
         memcpy(next + i * c->count, content + i * c->width, (size_t)c->count * sizeof(float));
+    if (state == NULL) return;
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)s->size, (int)c->count, (int)s->size, 1.0f,
                 c->transition + frame * s->heads * s->size * s->size, (int)s->size, state, (int)c->count, 1.0f, next,
                 (int)c->count);
@@ -189,11 +190,10 @@ static void scan_both_ways(const scan_columns *c, const scan_shape *s, swm_chunk
 {
     int64_t size = s->size * c->count;
     float *state = work, *next = work + size;
-    memset(state, 0, (size_t)size * sizeof(float));
     for (int64_t i = 0; c->state != NULL && i < s->size; i++)
         memcpy(state + i * c->count, c->state + i * c->width + c->first, (size_t)c->count * sizeof(float));
     for (int64_t f = 0; f < s->frames; f++) {
-        scan_step(next, state, c, s, f);
+        scan_step(next, f == 0 && c->state == NULL ? NULL : state, c, s, f);
         float *memory = c->memory + f * s->heads * s->size * c->width + c->first;
         for (int64_t i = 0; i < s->size; i++)
             memcpy(memory + i * c->width, next + i * c->count, (size_t)c->count * sizeof(float));
@@ -205,9 +205,8 @@ static void scan_both_ways(const scan_columns *c, const scan_shape *s, swm_chunk
         memcpy(c->state + i * c->width + c->first, state + i * c->count, (size_t)c->count * sizeof(float));
     for (int chunk = 0; chunk < chunks.count; chunk++) {
         int64_t start = chunks.starts[chunk], end = chunk + 1 < chunks.count ? chunks.starts[chunk + 1] : s->frames;
-        memset(state, 0, (size_t)size * sizeof(float));
         for (int64_t f = end - 1; f > start; f--) {
-            scan_step(next, state, c, s, f);
+            scan_step(next, f == end - 1 ? NULL : state, c, s, f);
             float *memory = c->memory + (f - 1) * s->heads * s->size * c->width + c->first;
             for (int64_t i = 0; i < s->size; i++)
                 for (int64_t j = 0; j < c->count; j++) memory[i * c->width + j] += next[i * c->count + j];

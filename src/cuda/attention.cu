@@ -24,7 +24,7 @@ struct attention_arguments {
     int64_t row, key_row; /* elements from one query, one key to the next */
     int head, share;      /* channels of a head; query heads of a key head */
     float scale, softcap;
-    bool causal, wide;    /* wide: rows may be read 16 bytes at a time */
+    bool causal, wide; /* wide: rows may be read 16 bytes at a time */
 };
 
 /* The score of a query and a key as softmax sees it, in units of log 2. */
@@ -75,7 +75,8 @@ __device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const __nv_bfloat16
 
 /* Weights of a warp's 16 queries from their scores, against the running maximum; what is gathered so far is rescaled. */
 template <int tiles, int columns>
-__device__ __forceinline__ void soften(float (&s)[tiles][4], float (&o)[columns][4], float (&maximum)[2], float (&total)[2])
+__device__ __forceinline__ void soften(float (&s)[tiles][4], float (&o)[columns][4], float (&maximum)[2],
+                                       float (&total)[2])
 {
 #pragma unroll
     for (int r = 0; r < 2; r++) {
@@ -102,7 +103,8 @@ __device__ __forceinline__ void soften(float (&s)[tiles][4], float (&o)[columns]
     }
 }
 
-template <int width, int keys> __global__ void __launch_bounds__(THREADS) attention_bf16(const attention_arguments a)
+template <int width, int keys>
+static __global__ void __launch_bounds__(THREADS) attention_bf16(const attention_arguments a)
 {
     constexpr int PITCH = width + 8;
     extern __shared__ __align__(16) uint8_t memory[];
@@ -188,7 +190,7 @@ template <int width, int keys> __global__ void __launch_bounds__(THREADS) attent
 
 enum { PLAIN_QUERIES = 32, PLAIN_KEYS = 16, PLAIN_THREADS = 256, PLAIN_HEAD = 256, SHARERS = 8 };
 
-__global__ void __launch_bounds__(PLAIN_THREADS) attention_f32(const attention_arguments a)
+static __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32(const attention_arguments a)
 {
     extern __shared__ __align__(16) float floats[];
     int head = a.head, pitch = head + 1, thread = (int)threadIdx.x;

@@ -34,10 +34,10 @@ enum {
 
 struct hopper_attention {
     __nv_bfloat16 *y;
-    const float *bias;       /* of keys, or NULL */
-    int queries, keys, row;  /* row: elements from one query to the next */
-    int share;               /* query heads of a key head */
-    float scale;             /* times log2 e */
+    const float *bias;      /* of keys, or NULL */
+    int queries, keys, row; /* row: elements from one query to the next */
+    int share;              /* query heads of a key head */
+    float scale;            /* times log2 e */
 };
 
 #if defined(SWM_HOPPER)
@@ -106,14 +106,13 @@ __device__ __forceinline__ void round_weights(uint32_t (&p)[KEYS / 16][4], const
         for (int i = 0; i < 4; i++) p[k][i] = swm_pair(s[8 * k + 2 * i], s[8 * k + 2 * i + 1]);
 }
 
-template <int head>
-__device__ __forceinline__ void multiply_scores(float (&s)[KEYS / 2], uint32_t q, uint32_t k)
+template <int head> __device__ __forceinline__ void multiply_scores(float (&s)[KEYS / 2], uint32_t q, uint32_t k)
 {
 #pragma unroll
     for (int step = 0; step < head / 16; step++) {
         int panel = step / 4, inside = step % 4 * 32;
-        wgmma_ss(s, descriptor(q + panel * PANEL_Q + inside, 16, 1024), descriptor(k + panel * PANEL_K + inside, 16, 1024),
-                 step > 0);
+        wgmma_ss(s, descriptor(q + panel * PANEL_Q + inside, 16, 1024),
+                 descriptor(k + panel * PANEL_K + inside, 16, 1024), step > 0);
     }
 }
 
@@ -253,13 +252,14 @@ __device__ __forceinline__ void attend_rows(const shared_places &at, const hoppe
         __nv_bfloat16 *to = a.y + (int64_t)query * a.row + (int64_t)blockIdx.y * head + lane % 4 * 2;
 #pragma unroll
         for (int i = 0; i < head / 8; i++)
-            *reinterpret_cast<uint32_t *>(to + 8 * i) = swm_pair(o[4 * i + 2 * r] * inverse, o[4 * i + 2 * r + 1] * inverse);
+            *reinterpret_cast<uint32_t *>(to + 8 * i) =
+                swm_pair(o[4 * i + 2 * r] * inverse, o[4 * i + 2 * r + 1] * inverse);
     }
 }
 #endif
 
 template <int head, int width, bool biased>
-__global__ void __launch_bounds__(THREADS, 1)
+static __global__ void __launch_bounds__(THREADS, 1)
     attention_kernel(const __grid_constant__ CUtensorMap q, const __grid_constant__ CUtensorMap k,
                      const __grid_constant__ CUtensorMap v, const hopper_attention a)
 {
@@ -336,12 +336,12 @@ extern "C" void swm_cuda_attend_hopper(swm_backend *b, swm_tensor y, swm_tensor 
     }
     bool biased = swm_present(how->key_bias);
     hopper_attention a = {swm_elements<__nv_bfloat16>(y),
-                             biased ? swm_elements<float>(how->key_bias) : NULL,
-                             (int)q.shape[0],
-                             (int)k.shape[0],
-                             (int)q.shape[1],
-                             (int)(how->heads / key_heads),
-                             how->scale * LOG2_E};
+                          biased ? swm_elements<float>(how->key_bias) : NULL,
+                          (int)q.shape[0],
+                          (int)k.shape[0],
+                          (int)q.shape[1],
+                          (int)(how->heads / key_heads),
+                          how->scale * LOG2_E};
     int heads = (int)how->heads;
     bool padded = swm_cuda_device_of(b)->matrix->attention == SWM_CUDA_PADDED;
     if (head == 128)

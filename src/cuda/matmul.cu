@@ -45,7 +45,8 @@ extern "C" int swm_cuda_matrix_open(swm_backend *b, swm_error *error)
         if (cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found) !=
                 cudaSuccess ||
             found != cudaDriverEntryPointSuccess)
-            return swm_fail(error, "cuda: the driver of %s has no cuTensorMapEncodeTiled; update it to CUDA 12 or later",
+            return swm_fail(error,
+                            "cuda: the driver of %s has no cuTensorMapEncodeTiled; update it to CUDA 12 or later",
                             device->name);
         matrix->encode = reinterpret_cast<swm_cuda_encode>(entry);
     }
@@ -105,15 +106,18 @@ static bool describe(swm_backend *b, blas_operands *o, const product *p, int64_t
     cublasOperation_t transpose = CUBLAS_OP_T;
     uint64_t inputs = (uint64_t)p->inputs, outputs = (uint64_t)p->outputs;
     return blas_check(b, cublasLtMatmulDescInit(&o->operation, CUBLAS_COMPUTE_32F, CUDA_R_32F), "linear") &&
-           blas_check(b, cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose,
-                                                        sizeof transpose),
-                      "linear") &&
-           blas_check(b, cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &p->epilogue,
-                                                        sizeof p->epilogue),
+           blas_check(
+               b,
+               cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_TRANSA, &transpose, sizeof transpose),
+               "linear") &&
+           blas_check(b,
+                      cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &p->epilogue,
+                                                     sizeof p->epilogue),
                       "linear") &&
            (p->bias == NULL ||
-            blas_check(b, cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
-                                                         sizeof p->bias),
+            blas_check(b,
+                       cublasLtMatmulDescSetAttribute(&o->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
+                                                      sizeof p->bias),
                        "linear")) &&
            blas_check(b, cublasLtMatrixLayoutInit(&o->w, type, inputs, outputs, p->inputs), "linear") &&
            blas_check(b, cublasLtMatrixLayoutInit(&o->x, type, inputs, (uint64_t)rows, p->inputs), "linear") &&
@@ -152,8 +156,8 @@ static bool ask(swm_backend *b, cublasLtMatmulAlgo_t *algorithm, const product *
     cublasLtMatmulHeuristicResult_t result;
     int found = 0;
     if (status == CUBLAS_STATUS_SUCCESS)
-        status = cublasLtMatmulAlgoGetHeuristic(device->matrix->blas, &o.operation, &o.w, &o.x, &o.y, &o.y, &preference, 1,
-                                                &result, &found);
+        status = cublasLtMatmulAlgoGetHeuristic(device->matrix->blas, &o.operation, &o.w, &o.x, &o.y, &o.y, &preference,
+                                                1, &result, &found);
     if (status == CUBLAS_STATUS_SUCCESS && found == 0) status = CUBLAS_STATUS_NOT_SUPPORTED;
     if (!blas_check(b, status, "choosing an algorithm for a linear layer")) return false;
     *algorithm = result.algo;
@@ -226,7 +230,9 @@ static bool multiply(swm_backend *b, const product *whole)
 template <typename T> __device__ inline float activated(float x, swm_activation activation)
 {
     /* In float32 mode the exponential is the exact one. */
-    float e = sizeof(T) == 2 ? 0 : expf(activation == SWM_GELU_TANH ? -1.5957691216057308f * (x + 0.044715f * x * x * x) : -x);
+    float e = sizeof(T) == 2
+                  ? 0
+                  : expf(activation == SWM_GELU_TANH ? -1.5957691216057308f * (x + 0.044715f * x * x * x) : -x);
     switch (activation) {
     case SWM_SILU: return sizeof(T) == 2 ? swm_silu_of(x) : x / (1 + e);
     case SWM_GELU_TANH: return sizeof(T) == 2 ? swm_gelu_tanh_of(x) : x / (1 + e);
@@ -236,7 +242,8 @@ template <typename T> __device__ inline float activated(float x, swm_activation 
 }
 
 template <typename T, int W>
-__global__ void __launch_bounds__(ACTIVATION_THREADS) activate_kernel(T *y, int64_t count, swm_activation activation)
+static __global__ void __launch_bounds__(ACTIVATION_THREADS)
+    activate_kernel(T *y, int64_t count, swm_activation activation)
 {
     int64_t i = ((int64_t)blockIdx.x * ACTIVATION_THREADS + threadIdx.x) * W;
     if (i >= count) return;
@@ -255,7 +262,8 @@ template <typename T> static void activate(swm_backend *b, T *y, int64_t count, 
         activate_kernel<T, W>
             <<<swm_blocks(count, ACTIVATION_THREADS * W), ACTIVATION_THREADS, 0, stream>>>(y, count, activation);
     else
-        activate_kernel<T, 1><<<swm_blocks(count, ACTIVATION_THREADS), ACTIVATION_THREADS, 0, stream>>>(y, count, activation);
+        activate_kernel<T, 1>
+            <<<swm_blocks(count, ACTIVATION_THREADS), ACTIVATION_THREADS, 0, stream>>>(y, count, activation);
     swm_cuda_launched(b, "linear");
 }
 
@@ -293,7 +301,7 @@ struct gather_arguments {
 
 /* Rows [left neighbour, row, right neighbour] of 3 C channels; a thread moves W of them. */
 template <typename T, int W>
-__global__ void __launch_bounds__(GATHER_THREADS)
+static __global__ void __launch_bounds__(GATHER_THREADS)
     gather_kernel(T *to, const T *x, const T *tail, const gather_arguments a, const frame_mask last)
 {
     int64_t vectors = 3 * a.channels / W, i = (int64_t)blockIdx.x * GATHER_THREADS + threadIdx.x;
@@ -386,7 +394,8 @@ extern "C" bool swm_cuda_wants_preparation(swm_tensor w)
 
 /* (O,I,taps) to (O,taps,I): every output channel has its inputs of one tap side by side. */
 template <typename T>
-__global__ void __launch_bounds__(GATHER_THREADS) prepare_kernel(T *to, const T *from, int64_t inputs, int taps, int64_t count)
+static __global__ void __launch_bounds__(GATHER_THREADS)
+    prepare_kernel(T *to, const T *from, int64_t inputs, int taps, int64_t count)
 {
     int64_t i = (int64_t)blockIdx.x * GATHER_THREADS + threadIdx.x;
     if (i >= count) return;
@@ -398,8 +407,9 @@ extern "C" void swm_cuda_prepare_weight(swm_backend *b, void *to, const void *fr
 {
     int64_t count = swm_count(w);
     int taps = w.rank == 5 ? 27 : 3;
-    SWM_CUDA_BY_TYPE(b->compute,
-                     prepare_kernel<<<swm_blocks(count, GATHER_THREADS), GATHER_THREADS, 0, swm_cuda_device_of(b)->stream>>>(
-                         static_cast<T *>(to), static_cast<const T *>(from), w.shape[1], taps, count));
+    SWM_CUDA_BY_TYPE(
+        b->compute,
+        prepare_kernel<<<swm_blocks(count, GATHER_THREADS), GATHER_THREADS, 0, swm_cuda_device_of(b)->stream>>>(
+            static_cast<T *>(to), static_cast<const T *>(from), w.shape[1], taps, count));
     swm_cuda_launched(b, "laying out a convolution's weights");
 }

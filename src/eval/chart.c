@@ -107,6 +107,10 @@ static void fit(frame *f, const swm_chart_panel *panel)
         const double room = 0.08 * (f->y_high - f->y_low);
         f->y_high += room;
         if (!panel->from_zero) f->y_low -= room;
+        /* Dots at the very rim would be cut in two by the axis. */
+        const double side = panel->series[0].dots ? 0.03 * (f->x_high - f->x_low) : 0;
+        f->x_low -= side;
+        f->x_high += side;
         return;
     }
     const double across = RIGHT - LEFT - 60, up = f->bottom - f->top - 60;
@@ -143,17 +147,18 @@ static void draw_axes(swm_canvas *canvas, const frame *f, const swm_chart_panel 
     text(canvas, LEFT, f->top - 12, panel->title, 14, SWM_ANCHOR_START, TITLE);
 }
 
-/* Names on the right above the panel, the last one outermost, each in a place of fixed width. */
+/* Names on the right above the panel, the last one outermost. How wide letters come out in SVG is not known; the room
+ * is that of wide ones. */
 static void draw_legend(swm_canvas *canvas, const frame *f, const swm_chart_panel *panel)
 {
     double x = RIGHT;
     for (int n = panel->count - 1; n >= 0; n--) {
         const swm_chart_series *s = &panel->series[n];
         if (s->name == NULL) continue;
-        text(canvas, x, f->top - 12, s->name, 13, SWM_ANCHOR_END, LABEL);
-        x -= 8.0 * (double)strlen(s->name) + 14;
-        swm_canvas_disc(canvas, x, f->top - 16.5, 4.5, (swm_ink){s->color, 1});
-        x -= 22;
+        x -= 7.4 * (double)strlen(s->name) + 4;
+        text(canvas, x, f->top - 12, s->name, 13, SWM_ANCHOR_START, LABEL);
+        swm_canvas_disc(canvas, x - 11, f->top - 16.5, 4.5, (swm_ink){s->color, 1});
+        x -= 30;
     }
 }
 

@@ -1,0 +1,308 @@
+/* The 3x3x3 convolution: writing the padded input, and the product for devices and types that conv_sm90.cu does not take.
+ *
+ * Padding is one pass: pixel norm, SiLU, the border in space and time and the frames of a cache. A group of lanes owns a
+ * pixel of the padded volume and reads the one pixel of the input that it shows, 16 bytes a lane and step; pixels of the
+ * border are normed again rather than copied. Bound: memory; 28 GB, 6.5 ms, for 961x176x320x128.
+ *
+ * The product never unfolds its input: with padding there are no special cases, tap (t,y,x) of a position is the pixel that
+ * far on. A block owns 64 positions and 64 output channels and walks over taps and channels; bf16 by mma.sync, float32 by
+ * plain multiplication (for tests). Weights come as [O][27][I]. */
+#include "cuda/common.cuh"
+#include "cuda/matrix.h"
+#include "cuda/tensorcore.cuh"
+
+/* ---- the padded input ------------------------------------------------------------------------------------------------------ */
+
+enum { PAD_THREADS = 256 };
+
+struct pad_arguments {
+    int64_t frames, height, width, channels; /* of the input */
+    int64_t pixels;                          /* of the padded volume */
+    int lanes;                               /* of a pixel, a power of two up to 32 */
+    bool causal, reflect, norm_silu;
+};
+
+/* The pixel that a padded pixel shows: of x, of the cache, or nothing. */
+template <typename T>
+__device__ inline const T *source_of(const pad_arguments &a, const T *x, const T *cache, int64_t pixel, bool *ready)
+{
+    int64_t w = pixel % (a.width + 2), h = pixel / (a.width + 2) % (a.height + 2),
+            t = pixel / (a.width + 2) / (a.height + 2);
+    *ready = a.causal && t < 2 && cache != NULL;
+    if (*ready) return cache + pixel * a.channels;
+    t -= a.causal ? 2 : 1;
+    t = t < 0 ? 0 : t < a.frames ? t : a.frames - 1;
+    h -= 1;
+    w -= 1;
+    if (a.reflect) {
+        h = h < 0 ? 1 : h == a.height ? a.height - 2 : h;
+        w = w < 0 ? 1 : w == a.width ? a.width - 2 : w;
+    }
+    if (h < 0 || h == a.height || w < 0 || w == a.width) return NULL;
+    return x + ((t * a.height + h) * a.width + w) * a.channels;
+}
+
+/* cache: two padded frames that come first, or NULL. */
+template <typename T, int W>
+static __global__ void __launch_bounds__(PAD_THREADS)
+    pad_kernel(T *padded, const T *x, const T *cache, const pad_arguments a)
+{
+    int lane = (int)threadIdx.x % a.lanes;
+    int64_t pixel = ((int64_t)blockIdx.x * PAD_THREADS + threadIdx.x) / a.lanes;
+    bool ready = true;
+    const T *from = pixel < a.pixels ? source_of(a, x, cache, pixel, &ready) : NULL;
+    float square = 0;
+    if (a.norm_silu) {
+        if (from != NULL && !ready)
+            for (int64_t c = lane * W; c < a.channels; c += a.lanes * W) {
+                float values[W];
+                swm_load<T, W>(values, from + c);
+#pragma unroll
+                for (int i = 0; i < W; i++) square = fmaf(values[i], values[i], square);
+            }
+        for (int distance = a.lanes / 2; distance > 0; distance /= 2) square += __shfl_xor_sync(~0u, square, distance);
+    }
+    if (pixel >= a.pixels) return;
+    bool change = a.norm_silu && !ready;
+    float scale = 1.0f / sqrtf(square / (float)a.channels + 1e-8f);
+    for (int64_t c = lane * W; c < a.channels; c += a.lanes * W) {
+        swm_raw<T, W> raw;
+        if (from == NULL)
+            raw.clear();
+        else
+            raw.load(from + c);
+        if (from != NULL && change) {
+            float values[W];
+#pragma unroll
+            for (int i = 0; i < W; i++) {
+                float value = raw.get(i) * scale;
+                values[i] = sizeof(T) == 2 ? swm_silu_of(value) : value / (1.0f + expf(-value));
+            }
+            raw.set(values);
+        }
+        raw.store(padded + pixel * a.channels + c);
+    }
+}
+
+template <typename T> static void pad(swm_backend *b, swm_tensor padded, swm_tensor x, const swm_conv3d *how)
+{
+    constexpr int W = swm_wide<T>;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    bool cached = swm_present(how->cache) && how->cache_filled;
+    const T *cache = cached ? swm_elements<T>(how->cache) : NULL;
+    pad_arguments a;
+    a.frames = x.shape[0];
+    a.height = x.shape[1];
+    a.width = x.shape[2];
+    a.channels = x.shape[3];
+    a.pixels = padded.shape[0] * padded.shape[1] * padded.shape[2];
+    a.causal = how->causal;
+    a.reflect = how->reflect;
+    a.norm_silu = how->norm_silu;
+    bool wide = a.channels % W == 0 && swm_aligned(x.data) && swm_aligned(padded.data) && swm_aligned(cache);
+    int64_t steps = wide ? a.channels / W : a.channels;
+    a.lanes = 1;
+    while (a.lanes < 32 && a.lanes < steps) a.lanes *= 2;
+    unsigned blocks = swm_blocks(a.pixels * a.lanes, PAD_THREADS);
+    if (wide)
+        pad_kernel<T, W><<<blocks, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
+    else
+        pad_kernel<T, 1><<<blocks, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
+    if (!swm_cuda_launched(b, "conv") || !swm_present(how->cache)) return;
+    swm_tensor last = swm_rows(padded, padded.shape[0] - 2, 2);
+    swm_cuda_check(b, cudaMemcpyAsync(how->cache.data, last.data, swm_bytes(last), cudaMemcpyDeviceToDevice, stream),
+                   "conv");
+}
+
+/* ---- the generic product --------------------------------------------------------------------------------------------------- */
+
+enum { POSITIONS = 64, OUTPUTS = 64, CONV_THREADS = 128, PLAIN_THREADS = 256, PLAIN_DEPTH = 16, DEPTH = 32 };
+
+struct conv_arguments {
+    const void *padded, *weight, *bias, *residual; /* residual: NULL if absent */
+    void *y;
+    int64_t height, width, inputs, outputs, positions; /* of the result */
+    bool wide;
+};
+
+/* The first tap of a position: element offset into the padded volume. */
+__device__ __forceinline__ int64_t corner_of(const conv_arguments &a, int64_t position)
+{
+    int64_t x = position % a.width, y = position / a.width % a.height, t = position / a.width / a.height;
+    return ((t * (a.height + 2) + y) * (a.width + 2) + x) * a.inputs;
+}
+__device__ __forceinline__ int64_t tap_offset(const conv_arguments &a, int tap)
+{
+    return ((tap / 9 * (a.height + 2) + tap / 3 % 3) * (a.width + 2) + tap % 3) * a.inputs;
+}
+
+/* Eight channels from `channel` on, those past the last one as zeros. */
+__device__ __forceinline__ uint4 load_channels(const __nv_bfloat16 *from, int64_t channel, const conv_arguments &a,
+                                               bool inside)
+{
+    swm_raw<__nv_bfloat16, 8> raw;
+    raw.clear();
+    if (!inside || channel >= a.inputs) return raw.words[0];
+    if (a.wide) {
+        raw.load(from + channel);
+    } else {
+        for (int i = 0; i < 8; i++)
+            if (channel + i < a.inputs) raw.elements[i] = from[channel + i];
+    }
+    return raw.words[0];
+}
+
+/* Four warps, each 32 positions times 32 channels. The next step's operands wait in registers while this one's multiply. */
+static __global__ void __launch_bounds__(CONV_THREADS) conv_bf16(const conv_arguments a)
+{
+    constexpr int PITCH = DEPTH + 8;
+    __shared__ __align__(16) __nv_bfloat16 left_tile[POSITIONS * PITCH], right_tile[OUTPUTS * PITCH];
+    int thread = (int)threadIdx.x, lane = thread % 32, warp = thread / 32;
+    int64_t first = (int64_t)blockIdx.x * POSITIONS, output = (int64_t)blockIdx.y * OUTPUTS;
+    const __nv_bfloat16 *padded = static_cast<const __nv_bfloat16 *>(a.padded);
+    const __nv_bfloat16 *weight = static_cast<const __nv_bfloat16 *>(a.weight);
+
+    /* A thread brings rows thread/4 and thread/4 + 32 of both tiles, 8 channels of each. */
+    int load_row = thread / 4, load_column = thread % 4 * 8;
+    int64_t corner[2];
+    bool position_inside[2], output_inside[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        int64_t position = first + load_row + 32 * i;
+        position_inside[i] = position < a.positions;
+        corner[i] = corner_of(a, position_inside[i] ? position : 0);
+        output_inside[i] = output + load_row + 32 * i < a.outputs;
+    }
+    int64_t slices = (a.inputs + DEPTH - 1) / DEPTH, steps = 27 * slices;
+    uint4 next[4];
+    auto fetch = [&](int64_t step) {
+        int tap = (int)(step / slices);
+        int64_t channel = step % slices * DEPTH + load_column;
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            next[i] = load_channels(padded + corner[i] + tap_offset(a, tap), channel, a, position_inside[i]);
+            next[2 + i] = load_channels(weight + ((output + load_row + 32 * i) * 27 + tap) * a.inputs, channel, a,
+                                        output_inside[i]);
+        }
+    };
+    float sums[2][4][4] = {};
+    int row = warp / 2 * 32, column = warp % 2 * 32;
+    uint32_t left_row = shared_place(left_tile + (row + lane % 16) * PITCH + lane / 16 * 8);
+    uint32_t right_row = shared_place(right_tile + (column + lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8);
+    fetch(0);
+    for (int64_t step = 0; step < steps; step++) {
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            *reinterpret_cast<uint4 *>(left_tile + (load_row + 32 * i) * PITCH + load_column) = next[i];
+            *reinterpret_cast<uint4 *>(right_tile + (load_row + 32 * i) * PITCH + load_column) = next[2 + i];
+        }
+        __syncthreads();
+        if (step + 1 < steps) fetch(step + 1);
+#pragma unroll
+        for (int k = 0; k < DEPTH; k += 16) {
+            uint32_t left[2][4], right[2][4];
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                load_matrices(left[i], left_row + (uint32_t)(i * 16 * PITCH + k) * 2);
+                load_matrices(right[i], right_row + (uint32_t)(i * 16 * PITCH + k) * 2);
+            }
+#pragma unroll
+            for (int i = 0; i < 2; i++)
+#pragma unroll
+                for (int j = 0; j < 4; j++)
+                    mma(sums[i][j], left[i], right[j / 2][j % 2 * 2], right[j / 2][j % 2 * 2 + 1]);
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int e = 0; e < 4; e++) {
+                int64_t position = first + row + i * 16 + lane / 4 + e / 2 * 8;
+                int64_t channel = output + column + j * 8 + lane % 4 * 2 + e % 2, at = position * a.outputs + channel;
+                if (position >= a.positions || channel >= a.outputs) continue;
+                float value = sums[i][j][e] + __bfloat162float(static_cast<const __nv_bfloat16 *>(a.bias)[channel]);
+                if (a.residual != NULL) value += __bfloat162float(static_cast<const __nv_bfloat16 *>(a.residual)[at]);
+                static_cast<__nv_bfloat16 *>(a.y)[at] = __float2bfloat16_rn(value);
+            }
+}
+
+/* 16x16 threads, each 4x4 results 16 apart. */
+static __global__ void __launch_bounds__(PLAIN_THREADS) conv_f32(const conv_arguments a)
+{
+    __shared__ float left[PLAIN_DEPTH][POSITIONS + 1], right[PLAIN_DEPTH][OUTPUTS + 1];
+    int thread = (int)threadIdx.x, tx = thread % 16, ty = thread / 16;
+    int64_t first = (int64_t)blockIdx.x * POSITIONS, output = (int64_t)blockIdx.y * OUTPUTS;
+    const float *padded = static_cast<const float *>(a.padded), *weight = static_cast<const float *>(a.weight);
+    int64_t corner[POSITIONS / 16];
+#pragma unroll
+    for (int i = 0; i < POSITIONS / 16; i++)
+        corner[i] = corner_of(a, first + ty + 16 * i < a.positions ? first + ty + 16 * i : 0);
+    float sums[4][4] = {};
+    for (int tap = 0; tap < 27; tap++)
+        for (int64_t channel = 0; channel < a.inputs; channel += PLAIN_DEPTH) {
+            bool inside = channel + tx < a.inputs;
+            __syncthreads();
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                int64_t o = output + ty + 16 * i;
+                left[tx][ty + 16 * i] = inside ? padded[corner[i] + tap_offset(a, tap) + channel + tx] : 0.0f;
+                right[tx][ty + 16 * i] =
+                    inside && o < a.outputs ? weight[(o * 27 + tap) * a.inputs + channel + tx] : 0.0f;
+            }
+            __syncthreads();
+#pragma unroll
+            for (int k = 0; k < PLAIN_DEPTH; k++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+#pragma unroll
+                    for (int j = 0; j < 4; j++)
+                        sums[i][j] = fmaf(left[k][ty + 16 * i], right[k][tx + 16 * j], sums[i][j]);
+        }
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < 4; j++) {
+            int64_t position = first + ty + 16 * i, channel = output + tx + 16 * j, at = position * a.outputs + channel;
+            if (position >= a.positions || channel >= a.outputs) continue;
+            float value = sums[i][j] + static_cast<const float *>(a.bias)[channel];
+            if (a.residual != NULL) value += static_cast<const float *>(a.residual)[at];
+            static_cast<float *>(a.y)[at] = value;
+        }
+}
+
+static void convolve(swm_backend *b, swm_tensor y, const swm_conv3d *how, swm_tensor padded)
+{
+    conv_arguments a;
+    a.padded = padded.data;
+    a.weight = how->weight.data;
+    a.bias = how->bias.data;
+    a.residual = swm_present(how->residual) ? how->residual.data : NULL;
+    a.y = y.data;
+    a.height = y.shape[1];
+    a.width = y.shape[2];
+    a.inputs = padded.shape[3];
+    a.outputs = y.shape[3];
+    a.positions = y.shape[0] * y.shape[1] * y.shape[2];
+    a.wide = a.inputs % 8 == 0 && swm_aligned(padded.data) && swm_aligned(how->weight.data);
+    dim3 grid(swm_blocks(a.positions, POSITIONS), swm_blocks(a.outputs, OUTPUTS));
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    if (b->compute == SWM_BF16)
+        conv_bf16<<<grid, CONV_THREADS, 0, stream>>>(a);
+    else
+        conv_f32<<<grid, PLAIN_THREADS, 0, stream>>>(a);
+    swm_cuda_launched(b, "conv");
+}
+
+extern "C" void swm_cuda_conv(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how, swm_tensor padded)
+{
+    if (swm_count(y) == 0) return;
+    SWM_CUDA_BY_TYPE(b->compute, pad<T>(b, padded, x, how));
+    if (swm_failed(&b->error)) return;
+    if (swm_cuda_device_of(b)->matrix->conv != SWM_CUDA_GENERIC && swm_cuda_conv_hopper_takes(b, y, how, padded))
+        swm_cuda_conv_hopper(b, y, how, padded);
+    else
+        convolve(b, y, how, padded);
+}

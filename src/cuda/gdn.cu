@@ -1,0 +1,880 @@
+/* The frame-wise gated delta rule: short convolution of keys, gates, and the two-directional scan over frames.
+ *
+ * The scan is three steps, each a launch or two:
+ *   outer     per frame and head the sums P, A over the frame's tokens, as transition decay (I - P) and content A, and the
+ *             same of unrotated keys for the normaliser: 160 GFLOP at the release's size, on tensor cores in BF16 mode;
+ *   scan      through the frames, both directions at once, state and transitions in float32: 14 GFLOP, serial in frames;
+ *   read      (M + B)^T q for every token, over z.q: 53 GFLOP, on tensor cores in BF16 mode.
+ * Least traffic: q, k, v and the result 1.9 GB, transitions, contents and memories 0.5 GB: 0.6 ms at 4.3 TB/s. */
+#include "cuda/common.cuh"
+
+/* ---- short convolution and gates ---------------------------------------------------------------------------------- */
+
+/* Where chunks start, one bit a frame; travels as a kernel parameter. */
+enum { MOST_FRAMES = 4096 };
+typedef struct chunk_bits {
+    uint32_t words[MOST_FRAMES / 32];
+    __device__ bool starts(int frame) const { return words[frame / 32] >> frame % 32 & 1; }
+} chunk_bits;
+
+static bool mark_chunks(swm_backend *b, chunk_bits *bits, swm_chunks chunks, int64_t frames)
+{
+    *bits = {};
+    for (int i = 0; frames <= MOST_FRAMES && i < chunks.count; i++)
+        bits->words[chunks.starts[i] / 32] |= 1u << chunks.starts[i] % 32;
+    if (frames <= MOST_FRAMES) return true;
+    swm_fail(&b->error, "cuda: %lld latent frames, where at most %d were expected; choose a shorter clip",
+             (long long)frames, MOST_FRAMES);
+    return false;
+}
+
+/* Tiling: a thread owns W channels of one token's place in the picture and walks through the frames with the seven that a
+ * result needs in registers, so that every key is read once. Bound by memory: 0.95 GB, 0.22 ms for (106480, 2240) bf16. */
+template <typename T, int W>
+__global__ void __launch_bounds__(256) key_conv_kernel(T *y, const T *k, const T *taps, const T *tail, int frames,
+                                                       int64_t frame_size, int64_t channels,
+                                                       const __grid_constant__ chunk_bits chunks)
+{
+    int64_t at = ((int64_t)blockIdx.x * 256 + threadIdx.x) * W;
+    if (at >= frame_size) return;
+    float weight[W][4];
+#pragma unroll
+    for (int i = 0; i < W; i++) swm_load<T, 4>(weight[i], taps + (at % channels + i) * 4);
+    swm_raw<T, W> window[7]; /* frames f-3 .. f+3 */
+#pragma unroll
+    for (int i = 0; i < 7; i++) {
+        window[i].clear();
+        if (i < 3 && tail != nullptr) window[i].load(tail + i * frame_size + at);
+        if (i >= 3 && i - 3 < frames) window[i].load(k + (i - 3) * frame_size + at);
+    }
+    for (int f = 0; f < frames; f++) {
+        swm_raw<T, W> next;
+        next.clear();
+        if (f + 4 < frames) next.load(k + (f + 4) * frame_size + at);
+        float sum[W] = {};
+#pragma unroll
+        for (int j = 0; j < 4; j++)
+#pragma unroll
+            for (int i = 0; i < W; i++) sum[i] += weight[i][3 - j] * window[3 - j].get(i);
+        bool inside = true;
+#pragma unroll
+        for (int j = 1; j < 4; j++) {
+            inside = inside && f + j < frames && !chunks.starts(f + j);
+            if (inside)
+#pragma unroll
+                for (int i = 0; i < W; i++) sum[i] += weight[i][3 - j] * window[3 + j].get(i);
+        }
+        swm_store<T, W>(y + f * frame_size + at, sum);
+#pragma unroll
+        for (int i = 0; i < 6; i++) window[i] = window[i + 1];
+        window[6] = next;
+    }
+}
+
+extern "C" void swm_cuda_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor taps, int64_t frames,
+                                  swm_chunks chunks, swm_tensor tail, bool keep_tail)
+{
+    int64_t channels = k.shape[1], frame_size = k.shape[0] / frames * channels;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    chunk_bits bits;
+    if (frame_size == 0 || !mark_chunks(b, &bits, chunks, frames)) return;
+    SWM_CUDA_BY_TYPE(b->compute, {
+        T *to = swm_elements<T>(y);
+        const T *from = swm_elements<T>(k), *past = swm_elements<T>(tail), *weight = swm_elements<T>(taps);
+        bool wide = channels % swm_wide<T> == 0 && swm_aligned(to) && swm_aligned(from) && swm_aligned(past);
+        int64_t threads = frame_size / (wide ? swm_wide<T> : 1);
+        if (wide)
+            key_conv_kernel<T, swm_wide<T>><<<swm_blocks(threads, 256), 256, 0, stream>>>(
+                to, from, weight, past, (int)frames, frame_size, channels, bits);
+        else
+            key_conv_kernel<T, 1><<<swm_blocks(threads, 256), 256, 0, stream>>>(to, from, weight, past, (int)frames,
+                                                                                frame_size, channels, bits);
+    });
+    if (!swm_cuda_launched(b, "key_conv") || !keep_tail) return;
+    /* The last three frames of (tail, k); a span shorter than three keeps some of the old tail. Frames move one by one,
+     * because places before and after overlap. */
+    int64_t kept = swm_max(0, 3 - frames);
+    size_t bytes = (size_t)frame_size * swm_dtype_size(b->compute);
+    char *past = (char *)tail.data;
+    for (int64_t i = 0; i < 3; i++) {
+        const char *source = i < kept ? past + (size_t)(i + 3 - kept) * bytes
+                                      : (const char *)k.data + (size_t)(frames - 3 + i) * bytes;
+        if (!swm_cuda_check(b, cudaMemcpyAsync(past + (size_t)i * bytes, source, bytes, cudaMemcpyDeviceToDevice, stream),
+                            "key_conv"))
+            return;
+    }
+}
+
+/* Tiling: a block owns 32 vectors of channels of a frame; each of its 8 rows of threads adds every eighth token, and the
+ * eight sums meet in shared memory in a fixed order. Bound by memory: 0.48 GB, 0.11 ms for (106480, 2240) bf16. */
+template <typename T, int W>
+__global__ void __launch_bounds__(256) frame_mean_kernel(T *y, const T *x, int64_t tokens, int64_t channels)
+{
+    __shared__ float parts[8][32][W + 1];
+    int64_t c = ((int64_t)blockIdx.x * 32 + threadIdx.x) * W, frame = blockIdx.y;
+    float sum[W] = {};
+    if (c < channels) {
+        const T *from = x + frame * tokens * channels + c;
+#pragma unroll 4
+        for (int64_t s = threadIdx.y; s < tokens; s += 8) {
+            float value[W];
+            swm_load<T, W>(value, from + s * channels);
+#pragma unroll
+            for (int i = 0; i < W; i++) sum[i] += value[i];
+        }
+    }
+#pragma unroll
+    for (int i = 0; i < W; i++) parts[threadIdx.y][threadIdx.x][i] = sum[i];
+    __syncthreads();
+    if (threadIdx.y > 0 || c >= channels) return;
+    for (int row = 1; row < 8; row++)
+#pragma unroll
+        for (int i = 0; i < W; i++) sum[i] += parts[row][threadIdx.x][i];
+#pragma unroll
+    for (int i = 0; i < W; i++) sum[i] /= (float)tokens;
+    swm_store<T, W>(y + frame * channels + c, sum);
+}
+
+extern "C" void swm_cuda_frame_mean(swm_backend *b, swm_tensor y, swm_tensor x)
+{
+    int64_t frames = y.shape[0], channels = y.shape[1], tokens = x.shape[0] / frames;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    SWM_CUDA_BY_TYPE(b->compute, {
+        T *to = swm_elements<T>(y);
+        const T *from = swm_elements<T>(x);
+        bool wide = channels % swm_wide<T> == 0 && swm_aligned(to) && swm_aligned(from);
+        dim3 blocks(swm_blocks(channels / (wide ? swm_wide<T> : 1), 32), (unsigned)frames), threads(32, 8);
+        if (wide)
+            frame_mean_kernel<T, swm_wide<T>><<<blocks, threads, 0, stream>>>(to, from, tokens, channels);
+        else
+            frame_mean_kernel<T, 1><<<blocks, threads, 0, stream>>>(to, from, tokens, channels);
+    });
+    swm_cuda_launched(b, "frame_mean");
+}
+
+/* 2420 values: a thread each. */
+template <typename T>
+__global__ void __launch_bounds__(256)
+    gdn_decay_kernel(float *y, const T *u, const T *a_log, const T *dt_bias, int64_t count, int64_t heads)
+{
+    int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
+    if (i >= count) return;
+    float x = swm_float_of(u[i]) + swm_float_of(dt_bias[i % heads]);
+    float softplus = x > 20.0f ? x : log1pf(expf(x));
+    y[i] = expf(-expf(swm_float_of(a_log[i % heads])) * softplus);
+}
+
+extern "C" void swm_cuda_gdn_decay(swm_backend *b, swm_tensor y, swm_tensor u, swm_tensor a_log, swm_tensor dt_bias)
+{
+    int64_t count = swm_count(u);
+    SWM_CUDA_BY_TYPE(b->compute, {
+        gdn_decay_kernel<<<swm_blocks(count, 256), 256, 0, swm_cuda_device_of(b)->stream>>>(
+            swm_elements<float>(y), swm_elements<const T>(u), swm_elements<const T>(a_log),
+            swm_elements<const T>(dt_bias), count, swm_last(u));
+    });
+    swm_cuda_launched(b, "gdn_decay");
+}
+
+/* Tiling: a block owns a frame; a warp at a time owns a head, its lanes every 32nd token, twice through: for the mean and
+ * for the quotient. 17 MB at the release's size: launch-bound. */
+template <typename T>
+__global__ void __launch_bounds__(1024) camera_beta_kernel(float *y, const T *beta, const float *inflation, int tokens, int heads)
+{
+    int64_t first = (int64_t)blockIdx.x * tokens * heads;
+    for (int head = (int)threadIdx.x / 32; head < heads; head += (int)blockDim.x / 32) {
+        float sum = 0;
+        for (int s = (int)threadIdx.x % 32; s < tokens; s += 32) sum += inflation[first + (int64_t)s * heads + head];
+        float divisor = fmaxf(swm_warp_sum(sum) / (float)tokens, 1.0f);
+        for (int s = (int)threadIdx.x % 32; s < tokens; s += 32) {
+            int64_t i = first + (int64_t)s * heads + head;
+            y[i] = swm_float_of(beta[i]) / divisor;
+        }
+    }
+}
+
+extern "C" void swm_cuda_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_tensor inflation, int64_t frames)
+{
+    int64_t heads = swm_last(beta), tokens = beta.shape[0] / frames;
+    unsigned threads = (unsigned)(32 * swm_min(heads, 32));
+    SWM_CUDA_BY_TYPE(b->compute, {
+        camera_beta_kernel<<<(unsigned)frames, threads, 0, swm_cuda_device_of(b)->stream>>>(
+            swm_elements<float>(y), swm_elements<const T>(beta), swm_elements<const float>(inflation), (int)tokens,
+            (int)heads);
+    });
+    swm_cuda_launched(b, "gdn_camera_beta");
+}
+
+/* ---- what the steps of the scan share ------------------------------------------------------------------------------- */
+
+typedef struct scan_shape {
+    int frames, tokens, heads; /* tokens a frame */
+    int64_t channels;          /* heads * size */
+} scan_shape;
+
+/* Beta has the activations' type in the main branch and is F32 in the camera branch. */
+typedef struct gate_values {
+    const void *values;
+    bool wide;
+    __device__ float at(int64_t i) const
+    {
+        return wide ? static_cast<const float *>(values)[i] : swm_float_of(static_cast<const __nv_bfloat16 *>(values)[i]);
+    }
+} gate_values;
+
+/* W elements of a head turned by their token's angles. */
+template <int W> __device__ inline void turn(float *x, const float *angles)
+{
+#pragma unroll
+    for (int i = 0; i < W; i += 2) {
+        float even = x[i], odd = x[i + 1];
+        x[i] = even * angles[i] - odd * angles[i + 1];
+        x[i + 1] = even * angles[i + 1] + odd * angles[i];
+    }
+}
+
+/* ---- tensor cores ------------------------------------------------------------------------------------------------------ */
+
+/* Four 8x8 matrices of bf16 from shared memory, each transposed on the way; lane l gives the address of row l % 8 of
+ * matrix l / 8. */
+__device__ inline void load_transposed(uint32_t out[4], const __nv_bfloat16 *address)
+{
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(address);
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
+                 : "r"(at)
+                 : "memory");
+}
+
+/* c (16x8) += a (16x16) b (16x8) */
+__device__ inline void multiply_add(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/* ---- step 1: outer products of a frame ---------------------------------------------------------------------------------- */
+
+typedef struct outer_operands {
+    const void *k, *v;
+    const float *rotation; /* of k; NULL: none */
+    gate_values beta;
+    const float *decay;
+    float *transition, *content; /* content: (D,D), or (D) for the normaliser */
+    scan_shape shape;
+} outer_operands;
+
+enum { OUTER_TOKENS = 32 };
+
+/* BF16. RIGHT is 2 for the memory, (beta k)^T [k | v], and 1 for the normaliser, (beta k)^T k and the sum of beta k.
+ *
+ * Tiling: a block owns a frame and a head and walks through its tokens in tiles of 32. Its 4 D threads are as many as a
+ * tile has pieces of 8 channels: each fetches a piece, turns and weighs it, and puts it into the one buffer while the
+ * tensor cores read the other. A pair of warps owns 16 RIGHT columns of the result, each warp one half of the rows.
+ * Blocks of a frame's heads run together, so that the table of angles comes from the second-level cache.
+ * Bound by shared memory, about 330 cycles a tile of 16 tokens against 200 of tensor cores: 0.2 ms at the release's size. */
+template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_kernel(const outer_operands o)
+{
+    constexpr int PIECES = D / 8, ROW = D + 8, BUFFER = OUTER_TOKENS * ROW, ROW_TILES = D / 16, MOST = (ROW_TILES + 1) / 2;
+    extern __shared__ uint4 outer_memory[];
+    __nv_bfloat16 *buffers = reinterpret_cast<__nv_bfloat16 *>(outer_memory); /* [2][weighted, key, value][token][ROW] */
+    const scan_shape s = o.shape;
+    int head = (int)blockIdx.x, frame = (int)blockIdx.y, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int token = (int)threadIdx.x / PIECES, piece = (int)threadIdx.x % PIECES * 8;
+    int64_t first = (int64_t)frame * s.tokens, index = (int64_t)frame * s.heads + head;
+
+    swm_raw<__nv_bfloat16, 8> key, value;
+    float angles[8], beta = 0, total[8] = {};
+    auto fetch = [&](int start) {
+        int64_t n = first + start + token, at = n * s.channels + head * D + piece;
+        key.clear();
+        value.clear();
+        beta = 0;
+        if (start + token >= s.tokens) return;
+        key.load(static_cast<const __nv_bfloat16 *>(o.k) + at);
+        if (RIGHT == 2) value.load(static_cast<const __nv_bfloat16 *>(o.v) + at);
+        if (RIGHT == 2 && o.rotation != nullptr) swm_load<float, 8>(angles, o.rotation + n * D + piece);
+        beta = o.beta.at(n * s.heads + head);
+    };
+    auto put = [&](int which) {
+        __nv_bfloat16 *to = buffers + which * (RIGHT + 1) * BUFFER + token * ROW + piece;
+        float x[8], weighted[8];
+#pragma unroll
+        for (int i = 0; i < 8; i++) x[i] = key.get(i);
+        if (RIGHT == 2 && o.rotation != nullptr && beta != 0) turn<8>(x, angles); /* beta 0 adds nothing */
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            weighted[i] = beta * x[i];
+            total[i] += weighted[i];
+        }
+        swm_store<__nv_bfloat16, 8>(to, weighted);
+        swm_store<__nv_bfloat16, 8>(to + BUFFER, x);
+        if (RIGHT == 2) value.store(to + 2 * BUFFER);
+    };
+
+    int columns = warp / 2 * 16 * RIGHT, row_tile = warp % 2 * MOST, row_tiles = warp % 2 == 0 ? MOST : ROW_TILES - MOST;
+    /* This lane's row of the matrices that it addresses: rows are tokens, columns channels. */
+    int left_at = (lane / 16 * 8 + lane % 8) * ROW + lane / 8 % 2 * 8 + row_tile * 16;
+    int right_at = (lane / 8 % 2 * 8 + lane % 8) * ROW + lane / 16 * 8;
+    float sums[MOST][2 * RIGHT][4] = {};
+    fetch(0);
+    put(0);
+    __syncthreads();
+    for (int start = 0, which = 0; start < s.tokens; start += OUTER_TOKENS, which ^= 1) {
+        bool more = start + OUTER_TOKENS < s.tokens;
+        if (more) fetch(start + OUTER_TOKENS);
+        const __nv_bfloat16 *weighted = buffers + which * (RIGHT + 1) * BUFFER;
+#pragma unroll
+        for (int n = 0; n < OUTER_TOKENS; n += 16) {
+            uint32_t right[RIGHT][4];
+#pragma unroll
+            for (int p = 0; p < RIGHT; p++) {
+                int column = columns + 16 * p, source = column >= D ? 2 : 1;
+                load_transposed(right[p], weighted + source * BUFFER + n * ROW + right_at + column % D);
+            }
+#pragma unroll
+            for (int m = 0; m < MOST; m++) {
+                if (m >= row_tiles) break;
+                uint32_t left[4];
+                load_transposed(left, weighted + n * ROW + left_at + 16 * m);
+#pragma unroll
+                for (int p = 0; p < RIGHT; p++) {
+                    multiply_add(sums[m][2 * p], left, right[p][0], right[p][1]);
+                    multiply_add(sums[m][2 * p + 1], left, right[p][2], right[p][3]);
+                }
+            }
+        }
+        if (more) put(which ^ 1);
+        __syncthreads();
+    }
+
+    float decay = o.decay[index];
+#pragma unroll
+    for (int m = 0; m < MOST; m++) {
+        if (m >= row_tiles) break;
+#pragma unroll
+        for (int p = 0; p < 2 * RIGHT; p++) {
+            int column = columns + 8 * p + lane % 4 * 2;
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                int row = (row_tile + m) * 16 + lane / 4 + 8 * half, at = row * D + column % D;
+                float x = sums[m][p][2 * half], y = sums[m][p][2 * half + 1];
+                float2 *to = reinterpret_cast<float2 *>((column < D ? o.transition : o.content) + index * D * D + at);
+                if (column < D) {
+                    x = decay * ((row == column ? 1.0f : 0.0f) - x);
+                    y = decay * ((row == column + 1 ? 1.0f : 0.0f) - y);
+                }
+                *to = make_float2(x, y);
+            }
+        }
+    }
+    if (RIGHT == 2) return;
+    float *parts = reinterpret_cast<float *>(outer_memory); /* [token][D]: the buffers have been read */
+#pragma unroll
+    for (int i = 0; i < 8; i++) parts[token * D + piece + i] = total[i];
+    __syncthreads();
+    if (threadIdx.x < D) {
+        float sum = 0;
+        for (int n = 0; n < OUTER_TOKENS; n++) sum += parts[n * D + threadIdx.x];
+        o.content[index * D + threadIdx.x] = sum;
+    }
+}
+
+/* F32, for tests. A block owns a frame, a head and one product: blockIdx.z 0 the transition, 1 the content, 2 both of the
+ * normaliser. Thread (x,y) of 16x16 owns every 16th column and row of the result. */
+template <int D>
+__global__ void __launch_bounds__(256) outer_plain_kernel(const outer_operands o, float *z_transition, float *z_content)
+{
+    constexpr int SHARE = D / 16;
+    __shared__ float left[OUTER_TOKENS][D], right[OUTER_TOKENS][D];
+    const scan_shape s = o.shape;
+    int head = (int)blockIdx.x, frame = (int)blockIdx.y, product = (int)blockIdx.z;
+    int64_t first = (int64_t)frame * s.tokens, index = (int64_t)frame * s.heads + head;
+    float sums[SHARE][SHARE] = {}, total = 0;
+    for (int start = 0; start < s.tokens; start += OUTER_TOKENS) {
+        int count = min(OUTER_TOKENS, s.tokens - start);
+        __syncthreads();
+        for (int i = (int)threadIdx.x * 2; i < count * D; i += 512) {
+            int64_t n = first + start + i / D, at = n * s.channels + head * D + i % D;
+            float x[2];
+            swm_load<float, 2>(x, static_cast<const float *>(o.k) + at);
+            if (product < 2 && o.rotation != nullptr) turn<2>(x, o.rotation + n * D + i % D);
+            for (int j = 0; j < 2; j++) {
+                left[i / D][i % D + j] = o.beta.at(n * s.heads + head) * x[j];
+                right[i / D][i % D + j] = product == 1 ? static_cast<const float *>(o.v)[at + j] : x[j];
+            }
+        }
+        __syncthreads();
+        for (int n = 0; n < count; n++) {
+#pragma unroll
+            for (int i = 0; i < SHARE; i++)
+#pragma unroll
+                for (int j = 0; j < SHARE; j++)
+                    sums[i][j] += left[n][threadIdx.x / 16 + 16 * i] * right[n][threadIdx.x % 16 + 16 * j];
+            if (product == 2 && threadIdx.x < D) total += left[n][threadIdx.x];
+        }
+    }
+    float decay = o.decay[index], *out = product == 0 ? o.transition : product == 1 ? o.content : z_transition;
+#pragma unroll
+    for (int i = 0; i < SHARE; i++)
+#pragma unroll
+        for (int j = 0; j < SHARE; j++) {
+            int row = (int)threadIdx.x / 16 + 16 * i, column = (int)threadIdx.x % 16 + 16 * j;
+            float sum = sums[i][j];
+            out[index * D * D + row * D + column] = product == 1 ? sum : decay * ((row == column ? 1.0f : 0.0f) - sum);
+        }
+    if (product == 2 && threadIdx.x < D) z_content[index * D + threadIdx.x] = total;
+}
+
+/* ---- step 2: the scans ------------------------------------------------------------------------------------------------ */
+
+typedef struct scan_operands {
+    const float *transition, *content; /* (T,H,D,D), and (T,H,D,D) or (T,H,D) */
+    float *memory;                     /* like content: the forward and the backward state added */
+    float *state;                      /* (H,D,D) or (H,D); NULL: starts at zero */
+    bool keep_state;
+    int frames, heads;
+} scan_operands;
+
+/* Where the two directions stand at a step. Forward, step f turns M_{f-1} into M_f, which belongs to frame f; backward,
+ * frame f = T-1-step turns B_f into B_{f-1}, which belongs to frame f-1. Two threads write each place of the memory, one
+ * after the other: the first stores, the second adds. They are at least half a step apart, for forward threads write
+ * between the two barriers of a step and backward threads after the second. */
+struct scan_step {
+    int frame, place; /* place -1: nothing to write */
+    bool fresh, adds; /* start from zero; the other direction was here before */
+    __device__ scan_step(int step, bool backward, int frames, const chunk_bits &chunks)
+    {
+        frame = backward ? frames - 1 - step : step;
+        if (backward) {
+            fresh = frame == frames - 1 || chunks.starts(frame + 1);
+            place = chunks.starts(frame) ? -1 : frame - 1;
+            adds = place <= step;
+        } else {
+            bool last = frame == frames - 1 || chunks.starts(frame + 1);
+            fresh = false;
+            place = frame;
+            adds = !last && frames - 2 - frame < step;
+        }
+    }
+};
+
+__device__ inline void copy_async(float *to, const float *from)
+{
+    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
+}
+__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+/* Tiling: a block owns 4 * groups columns of one head's memory, which never mix with others, through all frames in both
+ * directions: the first half of its threads goes forward, the other backward. A thread owns 4 columns of every D/4-th row.
+ * Transitions come by asynchronous copies, one step ahead where shared memory has room (stages 2). Rows of a transition are
+ * padded by four floats, so that the eight threads of an access meet different banks.
+ * Bound by float32 arithmetic: 13.6 GFLOP over 120 blocks at the release's size, 0.3 ms. */
+enum { SCAN_THREADS = 512 };
+
+template <int D>
+__global__ void __launch_bounds__(SCAN_THREADS, 1)
+    scan_kernel(const scan_operands o, int groups, int stages, const __grid_constant__ chunk_bits chunks)
+{
+    constexpr int ROWS = D / 4, ROW = D + 4, MATRIX = D * ROW, SQUARE = D * D;
+    extern __shared__ float4 scan_memory[];
+    int half = (int)blockDim.x / 2, id = (int)threadIdx.x % half, row = id % ROWS, group = id / ROWS;
+    bool backward = (int)threadIdx.x >= half;
+    int column = ((int)blockIdx.x * groups + group) * 4;
+    bool owner = column < D;
+    float *matrices = reinterpret_cast<float *>(scan_memory) + (backward ? stages * MATRIX : 0);
+    float4 *state = scan_memory + 2 * stages * MATRIX / 4 + (backward ? D * groups : 0); /* [D][groups] */
+    const float *transition = o.transition + (int64_t)blockIdx.y * SQUARE;
+    const float *content = o.content + (int64_t)blockIdx.y * SQUARE + column;
+    float *memory = o.memory + (int64_t)blockIdx.y * SQUARE + column;
+    float *carried = o.state == nullptr ? nullptr : o.state + (int64_t)blockIdx.y * SQUARE + column;
+    int64_t stride = (int64_t)o.heads * SQUARE; /* from frame to frame */
+
+    auto fetch = [&](int step, int stage) {
+        const float *from = transition + (backward ? o.frames - 1 - step : step) * stride;
+        for (int i = id * 4; i < SQUARE; i += half * 4) copy_async(matrices + stage * MATRIX + i / D * ROW + i % D, from + i);
+    };
+    auto write = [&](const scan_step &at, const float4 *sums) {
+        if (!owner || at.place < 0) return;
+        float *to = memory + at.place * stride;
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            float4 *cell = reinterpret_cast<float4 *>(to + (row + ROWS * i) * D), sum = sums[i];
+            if (at.adds) {
+                float4 old = *cell;
+                sum = make_float4(sum.x + old.x, sum.y + old.y, sum.z + old.z, sum.w + old.w);
+            }
+            *cell = sum;
+        }
+    };
+
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        float4 start = make_float4(0, 0, 0, 0);
+        if (!backward && owner && carried != nullptr)
+            start = *reinterpret_cast<float4 *>(carried + (row + ROWS * i) * D);
+        state[(row + ROWS * i) * groups + group] = start;
+    }
+    fetch(0, 0);
+    wait_for_copies();
+    __syncthreads();
+    for (int step = 0; step < o.frames; step++) {
+        scan_step at(step, backward, o.frames, chunks);
+        int stage = stages == 2 ? step & 1 : 0;
+        if (stages == 2 && step + 1 < o.frames) fetch(step + 1, stage ^ 1);
+        float4 add[4], sums[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            sums[i] = add[i] = make_float4(0, 0, 0, 0);
+            if (owner) add[i] = *reinterpret_cast<const float4 *>(content + at.frame * stride + (row + ROWS * i) * D);
+        }
+        if (!at.fresh) {
+            const float *matrix = matrices + stage * MATRIX + row * ROW;
+#pragma unroll 4
+            for (int k = 0; k < D; k += 4) {
+                float4 m[4];
+#pragma unroll
+                for (int j = 0; j < 4; j++) m[j] = state[(k + j) * groups + group];
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    float4 t = *reinterpret_cast<const float4 *>(matrix + i * ROWS * ROW + k);
+                    float w[4] = {t.x, t.y, t.z, t.w};
+#pragma unroll
+                    for (int j = 0; j < 4; j++) {
+                        sums[i].x += w[j] * m[j].x;
+                        sums[i].y += w[j] * m[j].y;
+                        sums[i].z += w[j] * m[j].z;
+                        sums[i].w += w[j] * m[j].w;
+                    }
+                }
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+            sums[i] = make_float4(sums[i].x + add[i].x, sums[i].y + add[i].y, sums[i].z + add[i].z, sums[i].w + add[i].w);
+        __syncthreads(); /* state and, with one stage, the transition have been read */
+#pragma unroll
+        for (int i = 0; i < 4; i++) state[(row + ROWS * i) * groups + group] = sums[i];
+        if (stages == 1 && step + 1 < o.frames) fetch(step + 1, 0);
+        if (!backward) write(at, sums);
+        if (!backward && owner && o.keep_state && step + 1 == o.frames)
+#pragma unroll
+            for (int i = 0; i < 4; i++) *reinterpret_cast<float4 *>(carried + (row + ROWS * i) * D) = sums[i];
+        wait_for_copies();
+        __syncthreads();
+        if (backward) write(at, sums);
+    }
+}
+
+/* The same for z, one column a head. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp owns 8
+ * rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this one meet.
+ * Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
+template <int D>
+__global__ void __launch_bounds__(8 * D, 1)
+    normaliser_kernel(const scan_operands o, const __grid_constant__ chunk_bits chunks)
+{
+    constexpr int WARPS = D / 8, SQUARE = D * D;
+    __shared__ __align__(16) float states[2][D];
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32 % WARPS, row = warp * 8;
+    bool backward = (int)threadIdx.x / 32 >= WARPS, reads = lane * 4 < D;
+    float *state = states[backward];
+    const float *transition = o.transition + (int64_t)blockIdx.x * SQUARE + row * D + lane * 4;
+    const float *content = o.content + (int64_t)blockIdx.x * D + row;
+    float *memory = o.memory + (int64_t)blockIdx.x * D + row;
+    float *carried = o.state == nullptr ? nullptr : o.state + (int64_t)blockIdx.x * D + row;
+    int64_t square_stride = (int64_t)o.heads * SQUARE, stride = (int64_t)o.heads * D;
+
+    float4 matrix[8];
+    auto fetch = [&](int step) {
+        const float *from = transition + (backward ? o.frames - 1 - step : step) * square_stride;
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            matrix[i] = make_float4(0, 0, 0, 0);
+            if (reads) matrix[i] = *reinterpret_cast<const float4 *>(from + i * D);
+        }
+    };
+    auto write = [&](const scan_step &at, float sum) { /* lane i has row i */
+        if (lane >= 8 || at.place < 0) return;
+        float *cell = memory + at.place * stride + lane;
+        *cell = at.adds ? *cell + sum : sum;
+    };
+
+    if (lane < 8) state[row + lane] = !backward && carried != nullptr ? carried[lane] : 0.0f;
+    fetch(0);
+    __syncthreads();
+    for (int step = 0; step < o.frames; step++) {
+        scan_step at(step, backward, o.frames, chunks);
+        float4 z = make_float4(0, 0, 0, 0);
+        if (reads && !at.fresh) z = *reinterpret_cast<const float4 *>(state + lane * 4);
+        float parts[8], sum = 0;
+#pragma unroll
+        for (int i = 0; i < 8; i++)
+            parts[i] = matrix[i].x * z.x + matrix[i].y * z.y + matrix[i].z * z.z + matrix[i].w * z.w;
+        if (step + 1 < o.frames) fetch(step + 1);
+#pragma unroll
+        for (int i = 0; i < 8; i++) {
+            float whole = swm_warp_sum(parts[i]);
+            if (lane == i) sum = whole;
+        }
+        if (lane < 8) sum += content[at.frame * stride + lane];
+        __syncthreads();
+        if (lane < 8) state[row + lane] = sum;
+        if (!backward) write(at, sum);
+        if (!backward && lane < 8 && o.keep_state && step + 1 == o.frames) carried[lane] = sum;
+        __syncthreads();
+        if (backward) write(at, sum);
+    }
+}
+
+/* ---- step 3: the read-out ----------------------------------------------------------------------------------------------- */
+
+typedef struct read_operands {
+    void *y;
+    const void *q;
+    const float *rotation, *memory, *normaliser; /* normaliser NULL: no division */
+    scan_shape shape;
+} read_operands;
+
+/* BF16. Tiling: a block owns a frame and a head; its memory waits in shared memory, rounded to bf16 as the reference
+ * rounds it, while each of 8 warps takes 16 tokens at a time. Queries go straight from memory to the tensor cores'
+ * registers: rows and columns of the memory are permuted so that a lane's share of a row is 4 consecutive channels, 8
+ * bytes to read and 8 to write. Bound by memory, 0.95 GB and the table of angles: 0.25 ms at the release's size. */
+enum { READ_WARPS = 8 };
+
+/* Channel 4t + 2h + e of 16 goes where lane t of four finds element e of half h. */
+__device__ inline int shuffled(int channel)
+{
+    return channel / 16 * 16 + channel / 2 % 2 * 8 + channel % 16 / 4 * 2 + channel % 2;
+}
+
+template <int D> __global__ void __launch_bounds__(32 * READ_WARPS) read_kernel(const read_operands o)
+{
+    constexpr int ROW = D + 8, TILES = D / 16;
+    __shared__ __align__(16) __nv_bfloat16 memory[D * ROW];
+    __shared__ __align__(16) float z[D];
+    const scan_shape s = o.shape;
+    int head = (int)blockIdx.x, frame = (int)blockIdx.y, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
+    int64_t index = (int64_t)frame * s.heads + head;
+    for (int i = (int)threadIdx.x * 4; i < D * D; i += 32 * READ_WARPS * 4) {
+        float x[4];
+        swm_load<float, 4>(x, o.memory + index * D * D + i);
+        __nv_bfloat16 *to = memory + shuffled(i / D) * ROW + shuffled(i % D);
+        *reinterpret_cast<uint32_t *>(to) = swm_pair(x[0], x[1]);
+        *reinterpret_cast<uint32_t *>(to + 8) = swm_pair(x[2], x[3]);
+    }
+    if (o.normaliser != nullptr && threadIdx.x < D) z[threadIdx.x] = o.normaliser[index * D + threadIdx.x];
+    __syncthreads();
+    int right_at = (lane / 8 % 2 * 8 + lane % 8) * ROW + lane / 16 * 8, share = lane % 4 * 4;
+    for (int start = warp * 16; start < s.tokens; start += READ_WARPS * 16) {
+        uint32_t left[TILES][4];
+        float denominator[2] = {};
+#pragma unroll
+        for (int half = 0; half < 2; half++) { /* rows lane / 4 and lane / 4 + 8 */
+            int token = start + lane / 4 + 8 * half;
+            int64_t n = (int64_t)frame * s.tokens + token;
+            swm_raw<__nv_bfloat16, 4> raw[TILES];
+#pragma unroll
+            for (int t = 0; t < TILES; t++) {
+                raw[t].clear();
+                if (token < s.tokens)
+                    raw[t].load(static_cast<const __nv_bfloat16 *>(o.q) + n * s.channels + head * D + 16 * t + share);
+            }
+#pragma unroll
+            for (int t = 0; t < TILES; t++) {
+                float x[4] = {raw[t].get(0), raw[t].get(1), raw[t].get(2), raw[t].get(3)}, other[4];
+                if (o.normaliser != nullptr) {
+                    swm_load<float, 4>(other, z + 16 * t + share);
+#pragma unroll
+                    for (int i = 0; i < 4; i++) denominator[half] += x[i] * other[i];
+                }
+                if (o.rotation != nullptr && token < s.tokens) {
+                    swm_load<float, 4>(other, o.rotation + n * D + 16 * t + share);
+                    turn<4>(x, other);
+                }
+                left[t][half] = swm_pair(x[0], x[1]);
+                left[t][half + 2] = swm_pair(x[2], x[3]);
+            }
+        }
+        float sums[2 * TILES][4] = {};
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int p = 0; p < TILES; p++) {
+                uint32_t right[4];
+                load_transposed(right, memory + 16 * t * ROW + right_at + 16 * p);
+                multiply_add(sums[2 * p], left[t], right[0], right[1]);
+                multiply_add(sums[2 * p + 1], left[t], right[2], right[3]);
+            }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            int token = start + lane / 4 + 8 * half;
+            float scale = 1.0f;
+            if (o.normaliser != nullptr) {
+                float sum = denominator[half] + __shfl_xor_sync(0xffffffffu, denominator[half], 1);
+                sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+                scale = 1.0f / (sum + 1e-8f);
+            }
+            if (token >= s.tokens) continue;
+            __nv_bfloat16 *to = static_cast<__nv_bfloat16 *>(o.y) + ((int64_t)frame * s.tokens + token) * s.channels +
+                                head * D + share;
+#pragma unroll
+            for (int p = 0; p < TILES; p++) {
+                float x[4] = {sums[2 * p][2 * half] * scale, sums[2 * p][2 * half + 1] * scale,
+                              sums[2 * p + 1][2 * half] * scale, sums[2 * p + 1][2 * half + 1] * scale};
+                swm_store<__nv_bfloat16, 4>(to + 16 * p, x);
+            }
+        }
+    }
+}
+
+/* F32, for tests: 64 tokens at a time; thread (x,y) of 16x16 owns every 16th column of 4 tokens. */
+template <int D> __global__ void __launch_bounds__(256) read_plain_kernel(const read_operands o)
+{
+    constexpr int TOKENS = 64, ROW = D + 1, SHARE = D / 16;
+    extern __shared__ float4 read_memory[];
+    float *memory = reinterpret_cast<float *>(read_memory), *queries = memory + D * D;
+    __shared__ float denominator[TOKENS];
+    const scan_shape s = o.shape;
+    int head = (int)blockIdx.x, frame = (int)blockIdx.y, x = (int)threadIdx.x % 16, y = (int)threadIdx.x / 16 * 4;
+    int64_t index = (int64_t)frame * s.heads + head, first = (int64_t)frame * s.tokens;
+    for (int i = (int)threadIdx.x; i < D * D; i += 256) memory[i] = o.memory[index * D * D + i];
+    for (int start = 0; start < s.tokens; start += TOKENS) {
+        int count = min(TOKENS, s.tokens - start);
+        __syncthreads();
+        for (int i = (int)threadIdx.x; i < TOKENS * D; i += 256)
+            queries[i / D * ROW + i % D] =
+                i / D < count ? static_cast<const float *>(o.q)[(first + start + i / D) * s.channels + head * D + i % D] : 0;
+        __syncthreads();
+        if ((int)threadIdx.x < count) {
+            float sum = 0, *query = queries + threadIdx.x * ROW;
+            for (int i = 0; o.normaliser != nullptr && i < D; i++) sum += query[i] * o.normaliser[index * D + i];
+            denominator[threadIdx.x] = o.normaliser != nullptr ? sum + 1e-8f : 1.0f;
+            if (o.rotation != nullptr)
+                for (int i = 0; i < D; i += 2) turn<2>(query + i, o.rotation + (first + start + threadIdx.x) * D + i);
+        }
+        __syncthreads();
+        float sums[4][SHARE] = {};
+        for (int k = 0; k < D; k++)
+#pragma unroll
+            for (int i = 0; i < 4; i++)
+#pragma unroll
+                for (int j = 0; j < SHARE; j++) sums[i][j] += queries[(y + i) * ROW + k] * memory[k * D + x + 16 * j];
+#pragma unroll
+        for (int i = 0; i < 4; i++)
+#pragma unroll
+            for (int j = 0; j < SHARE; j++)
+                if (y + i < count)
+                    static_cast<float *>(o.y)[(first + start + y + i) * s.channels + head * D + x + 16 * j] =
+                        sums[i][j] / denominator[y + i];
+    }
+}
+
+/* ---- the three steps ------------------------------------------------------------------------------------------------------ */
+
+/* More shared memory than the 48 KB that a launch gets unasked. */
+static bool allow_shared(swm_backend *b, const void *kernel, size_t bytes)
+{
+    return swm_cuda_check(b, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes),
+                          "gdn_scan");
+}
+
+template <int D>
+static bool run_outer(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+{
+    outer_operands o = {how->k.data,
+                        how->v.data,
+                        swm_elements<const float>(how->rotation),
+                        {how->beta.data, how->beta.dtype == SWM_F32},
+                        swm_elements<const float>(how->decay),
+                        swm_elements<float>(work->transition),
+                        swm_elements<float>(work->content),
+                        s};
+    outer_operands z = o;
+    z.transition = swm_elements<float>(work->normaliser_transition);
+    z.content = swm_elements<float>(work->normaliser_content);
+    z.rotation = nullptr;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    dim3 blocks((unsigned)s.heads, (unsigned)s.frames);
+    if (b->compute == SWM_F32) {
+        blocks.z = how->normalise ? 3 : 2;
+        outer_plain_kernel<D><<<blocks, 256, 0, stream>>>(o, z.transition, z.content);
+        return swm_cuda_launched(b, "gdn_scan, outer products");
+    }
+    size_t buffer = (size_t)(2 * OUTER_TOKENS * (D + 8)) * sizeof(__nv_bfloat16);
+    if (!allow_shared(b, (const void *)outer_kernel<D, 2>, 3 * buffer)) return false;
+    outer_kernel<D, 2><<<blocks, 4 * D, 3 * buffer, stream>>>(o);
+    if (how->normalise) outer_kernel<D, 1><<<blocks, 4 * D, 2 * buffer, stream>>>(z);
+    return swm_cuda_launched(b, "gdn_scan, outer products");
+}
+
+template <int D>
+static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+{
+    const swm_cuda_device *device = swm_cuda_device_of(b);
+    chunk_bits bits;
+    if (!mark_chunks(b, &bits, how->chunks, s.frames)) return false;
+    /* As few columns a block as keep all blocks resident at once, one a multiprocessor. */
+    int groups = 1, stages = 2;
+    while (groups < D / 4 && groups < SCAN_THREADS / (D / 2) && s.heads * ((D / 4 + groups - 1) / groups) > device->processors) groups++;
+    auto bytes = [&] { return (size_t)(2 * D * (stages * (D + 4) + 4 * groups)) * sizeof(float); };
+    if (bytes() > device->shared_limit) stages = 1;
+    while (groups > 1 && bytes() > device->shared_limit) groups--;
+    scan_operands o = {swm_elements<const float>(work->transition),
+                       swm_elements<const float>(work->content),
+                       swm_elements<float>(work->memory),
+                       swm_elements<float>(how->state),
+                       how->keep_state && swm_present(how->state),
+                       s.frames,
+                       s.heads};
+    dim3 blocks((unsigned)((D / 4 + groups - 1) / groups), (unsigned)s.heads);
+    if (!allow_shared(b, (const void *)scan_kernel<D>, bytes())) return false;
+    scan_kernel<D><<<blocks, (unsigned)(D / 2 * groups), bytes(), device->stream>>>(o, groups, stages, bits);
+    if (how->normalise) {
+        scan_operands z = o;
+        z.transition = swm_elements<const float>(work->normaliser_transition);
+        z.content = swm_elements<const float>(work->normaliser_content);
+        z.memory = swm_elements<float>(work->normaliser_memory);
+        z.state = swm_elements<float>(how->normaliser);
+        z.keep_state = how->keep_state && swm_present(how->normaliser);
+        normaliser_kernel<D><<<(unsigned)s.heads, 8 * D, 0, device->stream>>>(z, bits);
+    }
+    return swm_cuda_launched(b, "gdn_scan, scan");
+}
+
+template <int D>
+static bool run_read(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+{
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
+    read_operands o = {y.data, how->q.data, swm_elements<const float>(how->rotation),
+                       swm_elements<const float>(work->memory),
+                       how->normalise ? swm_elements<const float>(work->normaliser_memory) : nullptr, s};
+    dim3 blocks((unsigned)s.heads, (unsigned)s.frames);
+    size_t plain = (size_t)(D * D + 64 * (D + 1)) * sizeof(float);
+    if (b->compute == SWM_BF16)
+        read_kernel<D><<<blocks, 32 * READ_WARPS, 0, stream>>>(o);
+    else if (allow_shared(b, (const void *)read_plain_kernel<D>, plain))
+        read_plain_kernel<D><<<blocks, 256, plain, stream>>>(o);
+    return swm_cuda_launched(b, "gdn_scan, read-out");
+}
+
+template <int D>
+static void scan_heads_of(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+{
+    if (run_outer<D>(b, how, work, s) && run_scan<D>(b, how, work, s)) run_read<D>(b, y, how, work, s);
+}
+
+extern "C" void swm_cuda_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work)
+{
+    scan_shape s = {(int)how->decay.shape[0], 0, (int)how->decay.shape[1], how->q.shape[1]};
+    s.tokens = (int)(how->q.shape[0] / s.frames);
+    switch (s.channels / s.heads) {
+    case 32: scan_heads_of<32>(b, y, how, work, s); break;
+    case 64: scan_heads_of<64>(b, y, how, work, s); break;
+    case 112: scan_heads_of<112>(b, y, how, work, s); break;
+    case 128: scan_heads_of<128>(b, y, how, work, s); break;
+    default:
+        swm_fail(&b->error, "cuda: gated delta rule with heads of %lld, where 32, 64, 112 or 128 was expected; use the CPU",
+                 (long long)(s.channels / s.heads));
+    }
+}
