@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/file.h"
 #include "io/json.h"
 #include "run.h"
 #include "text/prompt.h"
@@ -30,7 +31,7 @@ typedef struct generate_values {
     bool reference_exact;
     const char *device;
     int64_t threads;
-    const char *output, *codec;
+    const char *output, *codec, *dataset;
     int64_t quality;
     bool no_sidecar, json, quiet, no_preview;
 } generate_values;
@@ -44,7 +45,7 @@ static const cli_option options[] = {
      .help = "Camera path as held keys and frames, for instance w-80,dw-40: 80 frames forward, 40 forward and to the "
              "right. Either this or --camera"},
     {CLI_STRING, "camera", AT(camera), .value = "FILE",
-     .help = "Camera path as camera-to-world matrices (frames,4,4): .npy, or .npz with c2w or poses"},
+     .help = "Camera path: SANA-WM .npy or .npz, COLMAP, transforms.json, TUM, KITTI, a run's .json; see camera convert"},
     {CLI_WORD, "keys", AT(keys), .value = "current|v1", .help = "What the letters of --action mean [current]"},
     {CLI_NUMBER, "translation-speed", AT(translation_speed), .minimum = 1e-6, .maximum = 1e6, .value = "UNITS",
      .help = "Of --action, a frame [0.025]"},
@@ -72,6 +73,9 @@ static const cli_option options[] = {
     {CLI_WORD, "codec", AT(codec), .value = "h264|hevc|av1|ffv1|png", .help = "[h264; ffv1 for .mkv]"},
     {CLI_INTEGER, "quality", AT(quality), .minimum = 1, .maximum = 63, .value = "CRF",
      .help = "Constant quality of the codec, smaller is better [the codec's default]"},
+    {CLI_WORD, "dataset", AT(dataset), .value = "colmap|transforms|tum",
+     .help = "Make PATH a directory for splat and robot tools: pictures and COLMAP's sparse/0, pictures and "
+             "transforms.json, or video and TUM trajectory"},
     {CLI_FLAG, "no-sidecar", AT(no_sidecar), .help = "Do not write the settings and poses beside the video as .json"},
 
     {CLI_HEADING, .help = "Sampling"},
@@ -116,6 +120,10 @@ static int check_usage(const cli_command *command, const generate_values *v)
     if (v->camera != NULL && (v->translation_speed > 0 || v->rotation_speed > 0 || v->keys != NULL))
         return cli_usage(command,
                          "--keys, --translation-speed and --rotation-speed-deg belong to --action, not to --camera");
+    if (v->dataset != NULL && v->output == NULL)
+        return cli_usage(command, "--dataset needs a directory; name it with --output");
+    if (v->dataset != NULL && v->no_sidecar)
+        return cli_usage(command, "--no-sidecar does not go with --dataset, whose camera.json describes the run");
     if (v->intrinsics != NULL && v->fov > 0)
         return cli_usage(command, "--intrinsics and --fov were both given; pass one of them");
     if ((v->prompt != NULL) + (v->prompt_file != NULL) + (v->prompt_embeddings != NULL) > 1)
@@ -189,7 +197,10 @@ static int report_result(const cli_run *run, bool json)
         puts(run->output.path);
         return CLI_OK;
     }
-    char *sidecar = run->output.no_sidecar ? NULL : swm_sidecar_path(run->output.path);
+    swm_error error = {0};
+    char *sidecar = run->dataset != NULL     ? swm_path_join(&error, run->output.path, "camera.json")
+                    : run->output.no_sidecar ? NULL
+                                             : swm_sidecar_path(run->output.path);
     const int status = print_result_json(run, sidecar);
     free(sidecar);
     return status;
@@ -200,9 +211,9 @@ static int generate_with(const generate_values *v, const char *directory, const 
 {
     swm_error error = {0};
     swm_message message = {{0}};
-    cli_run run = {.model_name = directory, .quiet = v->quiet, .no_preview = v->no_preview};
+    cli_run run = {.model_name = directory, .quiet = v->quiet, .no_preview = v->no_preview, .dataset = v->dataset};
     run.output = (swm_output_options){output_path, v->codec, (int)v->quality, v->no_sidecar};
-    if (cli_choose_output(&run.output, &error) != 0) return cli_failure(&error);
+    if (v->dataset == NULL && cli_choose_output(&run.output, &error) != 0) return cli_failure(&error);
     const swm_model_options model_options = {v->dit, v->text_encoder, v->softcap};
     swm_model *model = swm_model_open(directory, &model_options, &message);
     if (model == NULL) {

@@ -17,6 +17,7 @@ typedef struct cli_run {
     const char *model_name; /* for messages */
     swm_request request;
     swm_output_options output;
+    const char *dataset; /* layout of the directory that the output is: "colmap", "transforms", "tum"; NULL: none */
     bool quiet, no_preview;
     double seconds; /* out: how long it took */
 } cli_run;
@@ -24,6 +25,9 @@ typedef struct cli_run {
 /* Where no path was chosen: a name that fits the codec. Also settles the codec from the path's ending where it was not
  * chosen, and refuses a path that does not fit it. */
 int cli_choose_output(swm_output_options *output, swm_error *error);
+
+/* Like swm_generate_file, for a dataset. All members of the events but `frames` must be there. */
+int cli_generate_dataset(const swm_model *model, const cli_run *run, const swm_events *events, swm_message *message);
 
 /* Returns an exit status; failures have been told. */
 int cli_generate_run(const swm_model *model, cli_run *run);

@@ -19,7 +19,8 @@
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
     X(sampler)                                                                                                         \
-    X(eval)                                                                                                              \
+    X(eval)                                                                                                            \
     X(corpus)                                                                                                          \
     X(golden)                                                                                                          \
+    X(library)                                                                                                         \
     X(cli)
