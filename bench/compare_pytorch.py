@@ -40,6 +40,7 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
+sys.dont_write_bytecode = True  # nothing but results is left in the tree
 sys.path.insert(0, str(root / "bench"))
 from pytorch_reference import Transformer  # noqa: E402
 

@@ -218,8 +218,15 @@ static int run_camera(const cli_command *command, int argc, char **argv)
     camera_values v = {0};
     const char *source = NULL;
     int status;
-    if (argc > 0 && strcmp(argv[0], "convert") == 0)
-        return cli_camera_convert.run(&cli_camera_convert, argc - 1, argv + 1);
+    static const struct {
+        const char *name;
+        const cli_command *command;
+    } parts[] = {{"convert", &cli_camera_convert},
+                 {"make", &cli_camera_make},
+                 {"plot", &cli_camera_plot},
+                 {"check", &cli_camera_check}};
+    for (size_t i = 0; argc > 0 && i < sizeof parts / sizeof parts[0]; i++)
+        if (strcmp(argv[0], parts[i].name) == 0) return parts[i].command->run(parts[i].command, argc - 1, argv + 1);
     if (!cli_parse(command, argc, argv, &v, &source, &status)) return status;
     swm_error error = {0};
     swm_trajectory path = {0};

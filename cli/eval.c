@@ -15,7 +15,7 @@
 
 static const uint32_t BLUE = 0x2f6dac, ORANGE = 0xd07f3c, GREEN = 0x2a9d8f, GREY = 0x8a94a3;
 
-/* ---- tables and numbers ------------------------------------------------------------------------------------------- */
+/* ---- tables and numbers ----------------------------------------------------------------------------------------- */
 
 typedef struct table {
     swm_output output;
@@ -93,7 +93,7 @@ static int load_path(swm_eval_path *path, const char *file, const char *format, 
     return swm_eval_path_load(path, file, &reading, error);
 }
 
-/* ---- eval poses --------------------------------------------------------------------------------------------------- */
+/* ---- eval poses ------------------------------------------------------------------------------------------------- */
 
 typedef struct poses_values {
     const char *est_format, *gt_format, *csv, *plot;
@@ -333,7 +333,7 @@ static const cli_command poses_command = {
     .run = run_poses,
 };
 
-/* ---- eval revisit ------------------------------------------------------------------------------------------------- */
+/* ---- eval revisit ----------------------------------------------------------------------------------------------- */
 
 typedef struct revisit_values {
     const char *format, *csv, *plot;
@@ -527,7 +527,7 @@ static const cli_command revisit_command = {
     .run = run_revisit,
 };
 
-/* ---- eval video --------------------------------------------------------------------------------------------------- */
+/* ---- eval video ------------------------------------------------------------------------------------------------- */
 
 typedef struct video_values {
     const char *csv, *plot;
@@ -664,7 +664,7 @@ static const cli_command video_command = {
     .run = run_video,
 };
 
-/* ---- eval --------------------------------------------------------------------------------------------------------- */
+/* ---- eval ------------------------------------------------------------------------------------------------------- */
 
 static const cli_command *const kinds[] = {&poses_command, &revisit_command, &video_command};
 

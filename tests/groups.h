@@ -14,6 +14,7 @@
     X(video)                                                                                                           \
     X(camera)                                                                                                          \
     X(formats)                                                                                                         \
+    X(resample)                                                                                                        \
     X(tokenizer)                                                                                                       \
     X(gemma)                                                                                                           \
     X(vae)                                                                                                             \

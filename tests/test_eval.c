@@ -23,7 +23,7 @@ int test_eval(void);
 
 enum { FRAMES = 12, HALF_TURNS = 10 };
 
-/* ---- paths from formulas ------------------------------------------------------------------------------------------ */
+/* ---- paths from formulas ---------------------------------------------------------------------------------------- */
 
 static void multiply3(double out[9], const double a[9], const double b[9])
 {
@@ -131,7 +131,7 @@ static void expect_near(double found, double expected, double tolerance, const c
         fail_msg("%s: %.17g, expected %.17g", what, found, expected);
 }
 
-/* ---- the numbers -------------------------------------------------------------------------------------------------- */
+/* ---- the numbers ------------------------------------------------------------------------------------------------ */
 
 /* SANA-WM: RotErr, TransErr, CamMC, scale. CameraCtrl: RotErr, TransErr, CamMC, TransErr_abs, CamMC_abs. evo's rmse of
  * ATE translation and rotation and RPE translation and rotation over 2 frames: none, origin, rigid, similarity. */
@@ -250,7 +250,7 @@ static void numbers(void **state)
     }
 }
 
-/* ---- what must hold ----------------------------------------------------------------------------------------------- */
+/* ---- what must hold --------------------------------------------------------------------------------------------- */
 
 /* A path measured against itself, and against itself in another world and at another scale. */
 static void equal_paths_have_no_error(void **state)
@@ -368,7 +368,7 @@ static void decomposition(void **state)
     }
 }
 
-/* ---- files -------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------ */
 
 typedef struct place {
     char directory[64], path[128];
@@ -464,7 +464,7 @@ static void statistics(void **state)
     assert_true(s.count == 0 && isnan(s.mean) && isnan(s.median));
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------------------------- */
+/* ---- pictures --------------------------------------------------------------------------------------------------- */
 
 enum { WIDTH = 17, HEIGHT = 13, BYTES = WIDTH * HEIGHT * 3 };
 
@@ -549,7 +549,7 @@ static void videos(void **state)
     unlink(c);
 }
 
-/* ---- revisits ----------------------------------------------------------------------------------------------------- */
+/* ---- revisits --------------------------------------------------------------------------------------------------- */
 
 enum { WALK = 41 };
 

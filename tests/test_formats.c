@@ -583,6 +583,7 @@ static void damaged_text_is_refused(void **state)
     refuse_text("a.txt", "0 2e6 0 0 0 0 0 1\n", "2e+06 units from the origin");
     refuse_text("a.txt", "1e13 0 0 0 0 0 0 1\n", "the time 1e+13");
     refuse_text("a.txt", "1,2,3,4,5,6,7,8\n", "no line of numbers with spaces");
+    refuse_text("a.txt", "\x89PNG\r\n\x1a\n1 2 3 4 5 6 7 8\n", "is no camera path");
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 1\n", "line 1 has 11 numbers; known are TUM (8)");
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 1 0\n2 0 0 0 0 1 0 0 0 0 1 0\n", "frame 1 has no orthonormal rotation");
     refuse_text("a.txt", "1 0 0 0 0 1 0 0 0 0 -1 0\n", "left-handed");

@@ -278,6 +278,9 @@ static swm_path_format guess_text(const swm_path_source *source, swm_error *erro
         if (count == 12 && *rest == '\0') return SWM_PATH_KITTI;
         if (count == 19 && *rest == '\0') return SWM_PATH_REALESTATE;
         /* Only the first line of RealEstate10K, the address of the video, may be no numbers. */
+        bool printable = true;
+        for (const char *c = lines.text; *c != '\0'; c++) printable = printable && *c >= ' ' && *c != 0x7f;
+        if (!printable) break;
         if (count == 0 && tries == 0) continue;
         swm_format_fail(source, error,
                         "line %lld has %d numbers%s; known are TUM (8), KITTI (12) and RealEstate10K (19)",

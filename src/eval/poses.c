@@ -8,7 +8,7 @@
 
 static const double DEGREES = 180 / 3.14159265358979323846;
 
-/* ---- paths -------------------------------------------------------------------------------------------------------- */
+/* ---- paths ------------------------------------------------------------------------------------------------------ */
 
 static int path_create(swm_eval_path *path, int64_t count, swm_error *error)
 {
@@ -47,7 +47,7 @@ void swm_eval_path_thin(swm_eval_path *path, int64_t first, int64_t step)
     path->count = kept;
 }
 
-/* ---- small matrices ----------------------------------------------------------------------------------------------- */
+/* ---- small matrices --------------------------------------------------------------------------------------------- */
 
 static double determinant3(const double m[9])
 {
@@ -186,7 +186,7 @@ static double matrix_distance(const double a[16], const double b[16])
     return sqrt(sum);
 }
 
-/* ---- alignment ---------------------------------------------------------------------------------------------------- */
+/* ---- alignment -------------------------------------------------------------------------------------------------- */
 
 static void mean_point(double mean[3], const double (*points)[3], int64_t count)
 {
@@ -289,7 +289,7 @@ static int relative_path(swm_eval_path *out, const swm_eval_path *path, swm_erro
     return 0;
 }
 
-/* ---- SANA-WM ------------------------------------------------------------------------------------------------------ */
+/* ---- SANA-WM ---------------------------------------------------------------------------------------------------- */
 
 /* The world-to-camera translation -R^T c of a camera-to-world pose. */
 static void inverse_translation(double t[3], const double pose[16])
@@ -363,7 +363,7 @@ static void align_as_sanawm(swm_pose_errors *errors, const swm_eval_path *est)
     }
 }
 
-/* ---- all errors --------------------------------------------------------------------------------------------------- */
+/* ---- all errors ------------------------------------------------------------------------------------------------- */
 
 static double *column(const swm_pose_errors *errors, int metric) { return errors->values + metric * errors->count; }
 
@@ -537,7 +537,7 @@ const char *swm_pose_metric_name(int metric)
     return names[metric];
 }
 
-/* ---- statistics --------------------------------------------------------------------------------------------------- */
+/* ---- statistics ------------------------------------------------------------------------------------------------- */
 
 static int compare_doubles(const void *a, const void *b)
 {

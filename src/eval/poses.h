@@ -1,5 +1,5 @@
-/* How far one camera path is from another: the errors of SANA-WM's evaluator, those of the CameraCtrl line of papers and
- * evo's, frame by frame. Owns the definitions and the loading in double precision; what is printed is the caller's.
+/* How far one camera path is from another: the errors of SANA-WM's evaluator, those of the CameraCtrl line of papers
+ * and evo's, frame by frame. Owns the definitions and the loading in double precision; what is printed is the caller's.
  *
  * EST is the path that was measured (estimated from a video), GT the one that was commanded. Both are camera-to-world
  * matrices, (count,4,4) row-major, OpenCV axes, in the units of GT. docs/evaluation.md writes every formula out. */
@@ -14,8 +14,8 @@ typedef struct swm_eval_path {
     double *c2w; /* (count,4,4), owned */
 } swm_eval_path;
 
-/* From any format of camera/formats.h; .npy, .npz and JSON keep all their digits. `reading` says what the file does not;
- * NULL takes it at its word. Refuses what swm_poses_check refuses, naming file and frame. On failure *path is {0}. */
+/* From any format of camera/formats.h; .npy, .npz and JSON keep all their digits. `reading` says what the file does
+ * not; NULL takes it at its word. Refuses what swm_poses_check refuses, naming file and frame. On failure *path is {0}. */
 int swm_eval_path_load(swm_eval_path *path, const char *file, const swm_path_reading *reading, swm_error *error);
 /* Keep poses first, first + step, ... in place. `first` 0 .. count-1, step >= 1. */
 void swm_eval_path_thin(swm_eval_path *path, int64_t first, int64_t step);

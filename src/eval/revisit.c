@@ -12,7 +12,7 @@ swm_revisit_options swm_revisit_defaults(void)
     return (swm_revisit_options){.distance = 0.5, .degrees = 20, .gap = 16, .spacing = 8, .pairs = 5};
 }
 
-/* ---- pairs -------------------------------------------------------------------------------------------------------- */
+/* ---- pairs ------------------------------------------------------------------------------------------------------ */
 
 static double place_distance(const double *a, const double *b)
 {
@@ -86,7 +86,7 @@ int swm_revisit_find(swm_revisit *found, const swm_eval_path *path, const swm_re
     return count;
 }
 
-/* ---- pictures ----------------------------------------------------------------------------------------------------- */
+/* ---- pictures --------------------------------------------------------------------------------------------------- */
 
 int64_t swm_video_frame_count(const char *video, swm_error *error)
 {

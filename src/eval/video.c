@@ -35,7 +35,7 @@ double swm_psnr(double mean_squared_error)
     return mean_squared_error < 1e-10 ? SWM_PSNR_SAME : 10 * log10(255.0 * 255.0 / mean_squared_error);
 }
 
-/* ---- structural similarity ---------------------------------------------------------------------------------------- */
+/* ---- structural similarity -------------------------------------------------------------------------------------- */
 
 static void window_weights(double weights[SWM_SSIM_SIDE], swm_ssim_window window)
 {
@@ -140,7 +140,7 @@ int swm_ssim(double *ssim, const uint8_t *a, const uint8_t *b, int width, int he
     return 0;
 }
 
-/* ---- videos ------------------------------------------------------------------------------------------------------- */
+/* ---- videos ----------------------------------------------------------------------------------------------------- */
 
 const char *swm_video_metric_name(int metric)
 {

@@ -45,7 +45,9 @@ swm_tensor harness_large_weight(harness *h, float scale, int rank, const int64_t
 /* Time `run` (median of nine after three) and print a line from what the backend counted. */
 void harness_time(harness *h, const char *name, void (*run)(harness *h, const void *user), const void *user);
 
-/* test_cuda_matrix.c, where it is linked in. */
+/* test_cuda_ops.c, and test_cuda_matrix.c where it is linked in. */
+void cuda_ops_tests(harness *h);
+void cuda_ops_times(harness *h);
 void cuda_matrix_tests(harness *h) __attribute__((weak));
 void cuda_matrix_times(harness *h) __attribute__((weak));
 
