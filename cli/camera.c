@@ -257,7 +257,8 @@ const cli_command cli_camera = {
                    "yaw (right), pitch "
                    "(up) and roll in degrees. With --save or --plot the files are written and named instead. Where an "
                    "action string is "
-                   "also the name of a file, the file is meant.",
+                   "also the name of a file, the file is meant. sanawm camera convert IN OUT brings a path from one "
+                   "format to another; sanawm camera convert --help says how.",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_camera,

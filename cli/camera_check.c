@@ -19,10 +19,10 @@ static void print_measures(const char *source, const swm_camera_measures *m, dou
     printf("  tilt     %10.4f degrees at most\n", m->tilt);
 }
 
-static int measure(swm_camera_measures *m, double *fps, const char *source, swm_error *error)
+static int measure(swm_camera_measures *m, double *fps, const char *source, bool quiet, swm_error *error)
 {
     swm_poses poses;
-    if (cli_source_load(&poses, fps, source, error) != 0) return -1;
+    if (cli_source_load(&poses, fps, source, quiet, error) != 0) return -1;
     *m = swm_camera_measure(&poses);
     if (*fps <= 0) *fps = 16;
     swm_poses_free(&poses);
@@ -38,9 +38,9 @@ static int run_check(const cli_command *command, int argc, char **argv)
     swm_camera_measures m, reference;
     swm_camera_limits limits = sources[1] != NULL ? (swm_camera_limits){0} : swm_camera_limits_default();
     double fps, any;
-    if (measure(&m, &fps, sources[0], &error) != 0) return cli_failure(&error);
+    if (measure(&m, &fps, sources[0], false, &error) != 0) return cli_failure(&error);
     for (int i = 1; i < MOST_SOURCES && sources[i] != NULL; i++) {
-        if (measure(&reference, &any, sources[i], &error) != 0) return cli_failure(&error);
+        if (measure(&reference, &any, sources[i], true, &error) != 0) return cli_failure(&error);
         swm_camera_limits_cover(&limits, &reference);
     }
     print_measures(sources[0], &m, fps);

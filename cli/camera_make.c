@@ -189,7 +189,7 @@ static int make(const char *source, cli_source_kind kind, const make_values *v, 
     double file_fps = 0;
     int status = kind == CLI_SOURCE_MOVE     ? make_move(&poses, source, v, fps, error)
                  : kind == CLI_SOURCE_ACTION ? make_action(&poses, source, v, error)
-                                             : cli_source_load(&poses, &file_fps, source, error);
+                                             : cli_source_load(&poses, &file_fps, source, false, error);
     if (status < 0) return -1;
     if (isnan(v->fps) && file_fps > 0) fps = file_fps;
     status = slow_down(&poses, v, fps, error);

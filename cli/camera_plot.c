@@ -81,7 +81,7 @@ static int run_plot(const cli_command *command, int argc, char **argv)
     int count = 0, result = 0;
     while (count < SWM_PLOT_MOST_PATHS && sources[count] != NULL && result == 0) {
         double own;
-        result = cli_source_load(&poses[count], &own, sources[count], &error);
+        result = cli_source_load(&poses[count], &own, sources[count], false, &error);
         if (fps == 0) fps = own;
         paths[count] = (swm_plot_path){&poses[count], cli_source_name(sources[count])};
         count++;

@@ -41,10 +41,10 @@ static void tell(void *user, const char *text)
     cli_message("%s", text);
 }
 
-static int load_file(swm_poses *poses, double *fps, const char *source, swm_error *error)
+static int load_file(swm_poses *poses, double *fps, const char *source, bool quiet, swm_error *error)
 {
     swm_camera_path path;
-    const swm_path_reading reading = {.poses_only = true, .notice = tell};
+    const swm_path_reading reading = {.poses_only = true, .notice = quiet ? NULL : tell};
     if (swm_camera_path_load(&path, source, &reading, error) != 0) return -1;
     const int status = swm_poses_create(poses, path.count, error);
     for (int64_t i = 0; i < 16 * path.count && status == 0; i++) poses->c2w[i] = (float)path.c2w[i];
@@ -61,7 +61,7 @@ static int explain_missing(const char *source, swm_error *error)
     return swm_fail(error, "%.200s: no such file, and no action such as w-80,dw-40; %s", source, moves.text);
 }
 
-int cli_source_load(swm_poses *poses, double *fps, const char *source, swm_error *error)
+int cli_source_load(swm_poses *poses, double *fps, const char *source, bool quiet, swm_error *error)
 {
     *poses = (swm_poses){0};
     *fps = 0;
@@ -75,7 +75,7 @@ int cli_source_load(swm_poses *poses, double *fps, const char *source, swm_error
     case CLI_SOURCE_FILE: break;
     }
     if (!swm_file_exists(source) && !swm_directory_exists(source)) return explain_missing(source, error);
-    return load_file(poses, fps, source, error);
+    return load_file(poses, fps, source, quiet, error);
 }
 
 const char *cli_source_name(const char *source)

@@ -16,8 +16,9 @@ typedef enum cli_source_kind {
 /* By what is there: an existing file or directory first, then the names of moves, else an action string. */
 cli_source_kind cli_source_kind_of(const char *source);
 
-/* The poses of a source with everything at its default. *fps is the file's, or 0 where it has none or it is no file. */
-int cli_source_load(swm_poses *poses, double *fps, const char *source, swm_error *error);
+/* The poses of a source with everything at its default. *fps is the file's, or 0 where it has none or it is no file.
+ * Unless `quiet`, what was assumed about a file is told on standard error. */
+int cli_source_load(swm_poses *poses, double *fps, const char *source, bool quiet, swm_error *error);
 
 /* The part of a source that names it in a legend: of files, what follows the last slash. */
 const char *cli_source_name(const char *source);

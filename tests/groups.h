@@ -13,6 +13,8 @@
     X(image)                                                                                                           \
     X(video)                                                                                                           \
     X(camera)                                                                                                          \
+    X(preset)                                                                                                          \
+    X(plot)                                                                                                            \
     X(formats)                                                                                                         \
     X(resample)                                                                                                        \
     X(tokenizer)                                                                                                       \

@@ -19,7 +19,7 @@
 #include "io/video.h"
 
 /* libx265 3.5 leaks one kilobyte an encode; the leak checker is to show ours only. */
-const char *__lsan_default_suppressions(void);
+__attribute__((visibility("default"))) const char *__lsan_default_suppressions(void);
 const char *__lsan_default_suppressions(void) { return "leak:libx265\n"; }
 
 enum { SIDE = 64, FRAMES = 10, FRAME_BYTES = SIDE * SIDE * 3 };

@@ -85,10 +85,11 @@ static void warn(swm_camera_warning *warnings, int *count, const char *format, .
 /* Beyond rounding: float poses of a path at exactly the limit exceed it by their last bits. */
 static bool exceeds(double value, double limit) { return value > limit * 1.001 + 1e-9; }
 
-/* Frames that slow the whole path down to the limit, filling whole latent frames; -1 where none can. */
+/* Frames that slow the whole path down to the limit, filling whole latent frames; -1 where none can. Rounding must not
+ * cost eight. */
 static long long slower(int64_t frames, double value, double limit)
 {
-    const double steps = ceil((double)(frames - 1) * value / limit / 8) * 8 + 1;
+    const double steps = ceil((double)(frames - 1) * value / limit / 8 * (1 - 1e-5)) * 8 + 1;
     return limit > 0 && steps <= 1e6 ? (long long)steps : -1;
 }
 

@@ -11,15 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The least that is left of the old speed, on average between two poses: where a stop for the sake of position meets a
- * turn, and the other way around, the limits give way to this instead of standing still for ever. */
-static const double SLOWEST = 0.02;
+/* The least part of the speed that the speed limits allow, on average between two poses: where two stops are neighbours,
+ * the limits of acceleration give way to this instead of standing still for ever. */
+static const double SLOWEST = 0.01;
 
 typedef struct road {
     int64_t count;
     double rate;
     double *moved, *turned; /* (count-1) units and degrees between poses */
     double *left;           /* (count) of the old speed */
+    double *allowed;        /* (count) of the old speed by the limits of speed alone */
 } road;
 
 static double interval(const double *values, int64_t count, int64_t i)
@@ -104,18 +105,21 @@ static void stop_at_corners(road *r, const double *poses, bool rotation)
     }
 }
 
+/* Twice the mean part of the old speed that is never gone below from pose i to the next. */
+static double slowest(const road *r, int64_t i) { return SLOWEST * (r->allowed[i] + r->allowed[i + 1]); }
+
 /* Seconds from pose i to the next at the new pace. */
 static double duration(const road *r, int64_t i)
 {
     if (r->moved[i] <= 0 && r->turned[i] <= 0) return 1 / r->rate;
-    return 2 / fmax(r->left[i] + r->left[i + 1], SLOWEST) / r->rate;
+    return 2 / fmax(r->left[i] + r->left[i + 1], slowest(r, i)) / r->rate;
 }
 
 /* The part of interval i that lies behind after the part x of its time: acceleration is constant between poses. */
 static double covered(const road *r, int64_t i, double x)
 {
     const double a = r->left[i], b = r->left[i + 1];
-    if (a + b <= SLOWEST || (r->moved[i] <= 0 && r->turned[i] <= 0)) return x;
+    if (a + b <= slowest(r, i) || (r->moved[i] <= 0 && r->turned[i] <= 0)) return x;
     return (2 * a * x + (b - a) * x * x) / (a + b);
 }
 
@@ -184,11 +188,12 @@ int swm_retime(swm_poses *out, const double *poses, int64_t count, double rate, 
         return 0;
     }
     road r = {.count = count, .rate = rate};
-    double *memory = swm_allocate(error, (size_t)count, 3 * sizeof *memory);
+    double *memory = swm_allocate(error, (size_t)count, 4 * sizeof *memory);
     if (memory == NULL) return -1;
     r.moved = memory;
     r.turned = memory + count;
     r.left = memory + 2 * count;
+    r.allowed = memory + 3 * count;
     for (int64_t i = 0; i < count; i++) r.left[i] = 1;
     for (int64_t i = 0; i + 1 < count; i++) {
         const double *a = poses + 16 * i, *b = a + 16;
@@ -198,6 +203,7 @@ int swm_retime(swm_poses *out, const double *poses, int64_t count, double rate, 
     }
     bound_speed(&r, r.moved, pace->speed);
     bound_speed(&r, r.turned, pace->turn);
+    memcpy(r.allowed, r.left, (size_t)count * sizeof *r.allowed);
     if (pace->acceleration > 0) stop_at_corners(&r, poses, false);
     if (pace->turn_acceleration > 0) stop_at_corners(&r, poses, true);
     if (count > 1) bound_acceleration(&r, pace);

@@ -10,8 +10,9 @@ typedef struct swm_sketch_options {
     int columns, rows; /* characters, 24 .. 400 and 8 .. 200; 0: 80 and 30 */
 } swm_sketch_options;
 
-/* Lines of at most `columns` characters, each ended by a newline; free with free(). NULL on failure. One path shows its
- * views as arrows, of several each shows its number. Options may be NULL. */
+/* Lines of text, each ended by a newline; free with free(). NULL on failure. The picture is `columns` wide, the lines of
+ * numbers below it may be wider where that is little. One path shows its views as arrows, of several each shows its
+ * number. Options may be NULL. */
 char *swm_sketch(const swm_plot_path *paths, int count, const swm_sketch_options *options, swm_error *error);
 
 #endif
