@@ -45,7 +45,8 @@ static const cli_option options[] = {
      .help = "Camera path as held keys and frames, for instance w-80,dw-40: 80 frames forward, 40 forward and to the "
              "right. Either this or --camera"},
     {CLI_STRING, "camera", AT(camera), .value = "FILE",
-     .help = "Camera path: SANA-WM .npy or .npz, COLMAP, transforms.json, TUM, KITTI, a run's .json; see camera convert"},
+     .help =
+         "Camera path: SANA-WM .npy or .npz, COLMAP, transforms.json, TUM, KITTI, a run's .json; see camera convert"},
     {CLI_WORD, "keys", AT(keys), .value = "current|v1", .help = "What the letters of --action mean [current]"},
     {CLI_NUMBER, "translation-speed", AT(translation_speed), .minimum = 1e-6, .maximum = 1e6, .value = "UNITS",
      .help = "Of --action, a frame [0.025]"},

@@ -9,7 +9,8 @@
 
 #include "sanawm.h"
 
-static const cli_command *const commands[] = {&cli_generate, &cli_demo, &cli_camera, &cli_eval, &cli_info, &cli_plan, &cli_bench};
+static const cli_command *const commands[] = {&cli_generate, &cli_demo, &cli_camera, &cli_eval,
+                                              &cli_info,     &cli_plan, &cli_bench};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static const cli_command *find_command(const char *name)
@@ -78,7 +79,8 @@ static int dispatch(int argc, char **argv)
  * starts itself again with it. Speed is all that changes; a policy that the user has set stays. */
 static void wait_without_spinning(char **argv)
 {
-    if (getenv("OMP_WAIT_POLICY") == NULL && setenv("OMP_WAIT_POLICY", "passive", 0) == 0) execv("/proc/self/exe", argv);
+    if (getenv("OMP_WAIT_POLICY") == NULL && setenv("OMP_WAIT_POLICY", "passive", 0) == 0)
+        execv("/proc/self/exe", argv);
 }
 
 int main(int argc, char **argv)

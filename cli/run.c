@@ -164,9 +164,8 @@ int cli_generate_run(const swm_model *model, cli_run *run)
     swm_message message = {{0}};
     cli_progress_start(&w.progress, run->quiet, !run->no_preview);
     const double start = swm_seconds();
-    const int result = run->dataset != NULL
-                           ? cli_generate_dataset(model, run, &events, &message)
-                           : swm_generate_file(model, &run->request, &run->output, &events, &message);
+    const int result = run->dataset != NULL ? cli_generate_dataset(model, run, &events, &message)
+                                            : swm_generate_file(model, &run->request, &run->output, &events, &message);
     run->seconds = swm_seconds() - start;
     cli_progress_clear(&w.progress);
     if (result == 0) return CLI_OK;

@@ -57,9 +57,9 @@ typedef enum swm_noise {
 } swm_noise;
 
 typedef enum swm_tiling {
-    SWM_TILES_NONE,      /* decode the picture whole, the clip whole */
-    SWM_TILES_TEMPORAL,  /* long clips in pieces of 13 latent frames; memory does not grow with length */
-    SWM_TILES_BOTH,      /* and in pieces of 512 pixels, as the reference does */
+    SWM_TILES_NONE,     /* decode the picture whole, the clip whole */
+    SWM_TILES_TEMPORAL, /* long clips in pieces of 13 latent frames; memory does not grow with length */
+    SWM_TILES_BOTH,     /* and in pieces of 512 pixels, as the reference does */
 } swm_tiling;
 
 typedef struct swm_request {
@@ -73,15 +73,15 @@ typedef struct swm_request {
     const char *action, *camera;
     const float *poses; /* [pose_count][4][4] */
     int64_t pose_count;
-    const char *key_profile;          /* what the letters of an action mean: "current" (NULL) or "v1" */
-    double translation_speed;         /* units a frame; 0: the profile's */
-    double rotation_speed_degrees;    /* degrees a frame; 0: the profile's */
+    const char *key_profile;       /* what the letters of an action mean: "current" (NULL) or "v1" */
+    double translation_speed;      /* units a frame; 0: the profile's */
+    double rotation_speed_degrees; /* degrees a frame; 0: the profile's */
 
     /* Intrinsics in pixels of the source picture, at most one; else the picture's EXIF focal length, else 60 degrees
      * across, either of which is announced as a notice. */
-    const char *intrinsics;           /* .npy: (4), (3,3), (N,4) or (N,3,3) */
-    const float *intrinsics_values;   /* fx, fy, cx, cy */
-    double fov;                       /* horizontal field of view in degrees; 0: not given */
+    const char *intrinsics;         /* .npy: (4), (3,3), (N,4) or (N,3,3) */
+    const float *intrinsics_values; /* fx, fy, cx, cy */
+    double fov;                     /* horizontal field of view in degrees; 0: not given */
 
     /* Prompt, or embeddings saved by an earlier run (then no text encoder is needed). Models without a text encoder use
      * their null caption and take neither. */
@@ -89,15 +89,16 @@ typedef struct swm_request {
     const char *prompt_embeddings;        /* file to read */
     const char *save_prompt_embeddings;   /* file to write; NULL: none */
 
-    int64_t frames;      /* at most; snapped to 8k+1 and bounded by the path. 0: 161 */
-    int width, height;   /* multiples of 32; 0: the model's */
-    double fps;          /* of the file; the motion of actions is fixed at 16 a second. 0: 16 */
-    int steps;           /* 0: 60 */
-    double guidance;     /* classifier-free guidance scale; 1: none, half the work. 0: 5, or 1 without a text encoder */
-    double flow_shift;   /* 0: the model's */
+    int64_t frames;    /* at most; snapped to 8k+1 and bounded by the path. 0: 161 */
+    int width, height; /* multiples of 32; 0: the model's */
+    double fps;        /* of the file; the motion of actions is fixed at 16 a second. 0: 16 */
+    int steps;         /* 0: 60 */
+    double guidance;   /* classifier-free guidance scale; 1: none, half the work. 0: 5, or 1 without a text encoder */
+    double flow_shift; /* 0: the model's */
     uint64_t seed;
     const char *sampler; /* NULL: flow_euler_ltx, or chunk_flow_euler for a chunk-causal model */
-    double chunk_interval; /* chunk_flow_euler: start of a chunk after the one before, in parts of all steps; 0: 1 / chunks */
+    double
+        chunk_interval; /* chunk_flow_euler: start of a chunk after the one before, in parts of all steps; 0: 1 / chunks */
     swm_noise noise;
     swm_tiling tiling;
     bool reference_exact; /* also repeat what is an accident in the reference: lagging tiles, truncation to bytes */
@@ -110,10 +111,10 @@ SWM_API swm_request swm_request_defaults(const swm_model *model);
 /* ---- watching and stopping ---------------------------------------------------------------------------------------- */
 
 typedef struct swm_progress {
-    const char *stage; /* "prompt", "encode", "denoise", "decode" */
-    int step, steps;   /* of the stage; steps 0: unknown */
-    double seconds;    /* since the generation began */
-    double remaining;  /* estimate for the whole generation; negative: not known yet */
+    const char *stage;      /* "prompt", "encode", "denoise", "decode" */
+    int step, steps;        /* of the stage; steps 0: unknown */
+    double seconds;         /* since the generation began */
+    double remaining;       /* estimate for the whole generation; negative: not known yet */
     const uint8_t *preview; /* coarse RGB picture of the clip as it stands, or NULL; lives during the call */
     int preview_width, preview_height;
 } swm_progress;

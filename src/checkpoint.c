@@ -62,7 +62,8 @@ static char *resolve_snapshot(const char *directory, swm_error *error)
     return resolved;
 }
 
-int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, const char *text_encoder, swm_error *error)
+int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, const char *text_encoder,
+                    swm_error *error)
 {
     *layout = (swm_layout){0};
     if (!swm_directory_exists(directory))
@@ -78,9 +79,10 @@ int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, 
     layout->text_encoder = text_encoder != NULL ? resolve_snapshot(text_encoder, error)
                                                 : existing(error, root, "text_encoder", swm_directory_exists);
     /* Beside a release in a Hugging Face cache lies the repository of its text encoder. */
-    char *cached = text_encoder == NULL && layout->text_encoder == NULL
-                       ? existing(error, root, "../../../models--Efficient-Large-Model--gemma-2-2b-it", swm_directory_exists)
-                       : NULL;
+    char *cached =
+        text_encoder == NULL && layout->text_encoder == NULL
+            ? existing(error, root, "../../../models--Efficient-Large-Model--gemma-2-2b-it", swm_directory_exists)
+            : NULL;
     if (cached != NULL) layout->text_encoder = resolve_snapshot(cached, error);
     free(cached);
     layout->refiner = existing(error, root, "refiner", swm_directory_exists);
@@ -133,12 +135,14 @@ static int check_agreement(const swm_checkpoint *c, swm_error *error)
     const swm_dit_size *s = &c->dit->size;
     const char *file = c->layout.config;
     if (s->latent_channels != c->config.vae_latent_dim || s->latent_channels != c->vae->config.latent_channels)
-        return swm_fail(error, "%s: vae_latent_dim is %lld, the DiT has %lld latent channels and the VAE %lld; these parts "
-                               "do not belong together", file, (long long)c->config.vae_latent_dim,
-                        (long long)s->latent_channels, (long long)c->vae->config.latent_channels);
+        return swm_fail(error,
+                        "%s: vae_latent_dim is %lld, the DiT has %lld latent channels and the VAE %lld; these parts "
+                        "do not belong together",
+                        file, (long long)c->config.vae_latent_dim, (long long)s->latent_channels,
+                        (long long)c->vae->config.latent_channels);
     if (s->plucker_channels != 48)
-        return swm_fail(error, "%s: the DiT takes %lld Plucker channels; 48 are expected", swm_weights_path(c->dit_weights),
-                        (long long)s->plucker_channels);
+        return swm_fail(error, "%s: the DiT takes %lld Plucker channels; 48 are expected",
+                        swm_weights_path(c->dit_weights), (long long)s->plucker_channels);
     if (c->config.model_max_length > 1 << 12)
         return swm_fail(error, "%s: model_max_length is %lld; at most 4096 is expected", file,
                         (long long)c->config.model_max_length);
@@ -153,7 +157,8 @@ static int open_parts(swm_checkpoint *c, bool softcap, swm_error *error)
     const char *root = c->layout.directory;
     if (c->layout.config == NULL) return swm_fail(error, "%s: holds no config.yaml; is this a model directory?", root);
     if (c->layout.dit == NULL) return swm_fail(error, "%s: holds no dit/; pass --dit FILE if it is elsewhere", root);
-    if (c->layout.vae == NULL) return swm_fail(error, "%s: holds no vae/; copy the bidirectional release's vae/ there", root);
+    if (c->layout.vae == NULL)
+        return swm_fail(error, "%s: holds no vae/; copy the bidirectional release's vae/ there", root);
     if (swm_pipeline_config_read(&c->config, c->layout.config, error) != 0) return -1;
     c->dit_weights = swm_weights_open(c->layout.dit, error);
     if (c->dit_weights == NULL) return -1;
@@ -171,11 +176,12 @@ static int open_parts(swm_checkpoint *c, bool softcap, swm_error *error)
     return check_agreement(c, error);
 }
 
-int swm_checkpoint_open(swm_checkpoint *c, const char *directory, const char *dit, const char *text_encoder, bool softcap,
-                        swm_error *error)
+int swm_checkpoint_open(swm_checkpoint *c, const char *directory, const char *dit, const char *text_encoder,
+                        bool softcap, swm_error *error)
 {
     *c = (swm_checkpoint){0};
-    if (swm_layout_find(&c->layout, directory, dit, text_encoder, error) == 0 && open_parts(c, softcap, error) == 0) return 0;
+    if (swm_layout_find(&c->layout, directory, dit, text_encoder, error) == 0 && open_parts(c, softcap, error) == 0)
+        return 0;
     swm_checkpoint_close(c);
     return -1;
 }
@@ -224,15 +230,28 @@ static const swm_vae_config release_vae = {
 };
 
 static const swm_gemma_config release_gemma = {
-    .generation = 2, .vocab_size = 256000, .hidden_size = 2304, .intermediate_size = 9216, .layers = 26, .heads = 8,
-    .kv_heads = 4, .head_dim = 256, .query_pre_attn_scalar = 256, .attn_logit_softcapping = 50, .rms_norm_eps = 1e-6,
-    .rope_theta = 10000, .sliding_rope_theta = 10000, .rope_factor = 1, .sliding_window = 4096,
+    .generation = 2,
+    .vocab_size = 256000,
+    .hidden_size = 2304,
+    .intermediate_size = 9216,
+    .layers = 26,
+    .heads = 8,
+    .kv_heads = 4,
+    .head_dim = 256,
+    .query_pre_attn_scalar = 256,
+    .attn_logit_softcapping = 50,
+    .rms_norm_eps = 1e-6,
+    .rope_theta = 10000,
+    .sliding_rope_theta = 10000,
+    .rope_factor = 1,
+    .sliding_window = 4096,
 };
 
 static int open_release(swm_checkpoint *c, swm_error *error)
 {
     swm_dit_size size = swm_dit_release_size();
-    if (swm_pipeline_config_parse(&c->config, "the release", release_config, strlen(release_config), error) != 0) return -1;
+    if (swm_pipeline_config_parse(&c->config, "the release", release_config, strlen(release_config), error) != 0)
+        return -1;
     c->dit_weights = swm_weights_declared(error);
     c->vae_weights = swm_weights_declared(error);
     c->text_weights = swm_weights_declared(error);

@@ -11,16 +11,17 @@
 
 /* Paths of the parts, found without opening any weights; a part that is not there is NULL. */
 typedef struct swm_layout {
-    char *directory; /* snapshots of a Hugging Face cache resolved */
-    char *config;    /* config.yaml */
-    char *dit;       /* weights: a file, an index, or a directory that swm_weights_open takes */
-    char *vae;       /* directory: config.json and weights */
+    char *directory;    /* snapshots of a Hugging Face cache resolved */
+    char *config;       /* config.yaml */
+    char *dit;          /* weights: a file, an index, or a directory that swm_weights_open takes */
+    char *vae;          /* directory: config.json and weights */
     char *text_encoder; /* directory: config.json, weights, tokenizer */
-    char *refiner;   /* directory, for later */
+    char *refiner;      /* directory, for later */
 } swm_layout;
 
 /* dit and text_encoder override the places; NULL: look for them. Missing parts are no error here. */
-int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, const char *text_encoder, swm_error *error);
+int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, const char *text_encoder,
+                    swm_error *error);
 void swm_layout_free(swm_layout *layout);
 
 typedef struct swm_checkpoint {

@@ -36,8 +36,8 @@ static int resolve_size(swm_job *job, const swm_request *request, swm_error *err
     }
     if (job->width < 64 || job->height < 64 || job->width % 32 != 0 || job->height % 32 != 0 ||
         job->width > LARGEST_SIDE || job->height > LARGEST_SIDE)
-        return swm_fail(error, "a video of %dx%d was asked for; both sides must be multiples of 32 from 64 to %d", job->width,
-                        job->height, LARGEST_SIDE);
+        return swm_fail(error, "a video of %dx%d was asked for; both sides must be multiples of 32 from 64 to %d",
+                        job->width, job->height, LARGEST_SIDE);
     return 0;
 }
 
@@ -66,7 +66,8 @@ static int resolve_picture(swm_job *job, const swm_request *request, swm_fit *fi
 
 static int rollout(swm_job *job, const swm_request *request, swm_error *error)
 {
-    const swm_key_profile *profile = swm_key_profile_find(request->key_profile != NULL ? request->key_profile : "current", error);
+    const swm_key_profile *profile =
+        swm_key_profile_find(request->key_profile != NULL ? request->key_profile : "current", error);
     if (profile == NULL) return -1;
     swm_motion_options options = swm_motion_defaults(profile);
     if (request->translation_speed != 0) options.translation_speed = request->translation_speed;
@@ -76,7 +77,7 @@ static int rollout(swm_job *job, const swm_request *request, swm_error *error)
 }
 
 /* The path, and the intrinsics that its file may bring along. */
-static int resolve_path(swm_job *job, const swm_request *request, swm_intrinsics *with_path, swm_error *error)
+static int resolve_path(swm_job *job, const swm_request *request, swm_trajectory *with_path, swm_error *error)
 {
     int given = (request->action != NULL) + (request->camera != NULL) + (request->poses != NULL);
     if (given != 1)
@@ -87,16 +88,16 @@ static int resolve_path(swm_job *job, const swm_request *request, swm_intrinsics
         return job->camera_source != NULL ? rollout(job, request, error) : -1;
     }
     if (request->camera != NULL) {
-        swm_trajectory trajectory;
         job->camera_source = swm_copy_string(error, request->camera);
-        if (job->camera_source == NULL || swm_trajectory_load(&trajectory, request->camera, error) != 0) return -1;
-        job->poses = trajectory.poses;
-        *with_path = trajectory.intrinsics;
+        if (job->camera_source == NULL || swm_trajectory_load(with_path, request->camera, error) != 0) return -1;
+        job->poses = with_path->poses;
+        with_path->poses = (swm_poses){0};
         return 0;
     }
     job->camera_source = swm_copy_string(error, "poses in memory");
     if (job->camera_source == NULL) return -1;
-    if (request->pose_count < 1) return swm_fail(error, "a camera path of %lld poses was given", (long long)request->pose_count);
+    if (request->pose_count < 1)
+        return swm_fail(error, "a camera path of %lld poses was given", (long long)request->pose_count);
     if (swm_poses_create(&job->poses, request->pose_count, error) != 0) return -1;
     memcpy(job->poses.c2w, request->poses, (size_t)request->pose_count * 16 * sizeof(float));
     return 0;
@@ -106,9 +107,10 @@ static int resolve_length(swm_job *job, const swm_request *request, const swm_ev
 {
     if (request->frames < 0) return swm_fail(error, "%lld frames were asked for", (long long)request->frames);
     if (request->frames > job->poses.count)
-        return swm_fail(error, "%lld frames were asked for and the camera path has %lld poses; lengthen the path or ask for %lld",
-                        (long long)request->frames, (long long)job->poses.count,
-                        (long long)swm_snap_frames(job->poses.count, job->poses.count, 8));
+        return swm_fail(
+            error, "%lld frames were asked for and the camera path has %lld poses; lengthen the path or ask for %lld",
+            (long long)request->frames, (long long)job->poses.count,
+            (long long)swm_snap_frames(job->poses.count, job->poses.count, 8));
     int64_t wanted = request->frames > 0 ? request->frames : swm_min(DEFAULT_FRAMES, job->poses.count);
     job->frames = swm_snap_frames(wanted, job->poses.count, 8);
     if (request->frames > 0 && job->frames != request->frames)
@@ -122,17 +124,53 @@ static int resolve_length(swm_job *job, const swm_request *request, const swm_ev
     return swm_poses_check(&job->poses, error);
 }
 
+/* A centred camera from --fov, the picture's EXIF, or, announced, an assumption. */
+static int assume_intrinsics(swm_job *job, const swm_request *request, const swm_events *events, const swm_fit *fit,
+                             const char **source, swm_error *error)
+{
+    double fov = request->fov != 0 ? request->fov : default_fov;
+    double focal = swm_focal_from_fov(fov, fit->source_width);
+    *source = request->fov != 0 ? "fov" : "assumed";
+    if (request->fov == 0 && request->image != NULL &&
+        swm_image_exif_focal(request->image, fit->source_width, fit->source_height, &focal)) {
+        *source = "exif";
+        notice(events, "focal length of %.0f pixels from the picture's EXIF; pass --fov or --intrinsics to set it",
+               focal);
+    } else if (request->fov == 0) {
+        notice(events, "intrinsics are unknown: %g degrees across are assumed; pass --fov or --intrinsics to set them",
+               fov);
+    }
+    return swm_intrinsics_centred(&job->intrinsics, job->frames, focal, fit->source_width, fit->source_height, error);
+}
+
+/* Intrinsics that came with the path. A file that says for which pictures they are must mean the source picture, or, like
+ * our own sidecars, the video itself: then they need no fitting any more. */
+static int take_intrinsics(swm_job *job, swm_trajectory *path, swm_fit *fit, swm_error *error)
+{
+    bool source = path->width == 0 || (path->width == fit->source_width && path->height == fit->source_height);
+    bool video = path->width == job->width && path->height == job->height;
+    if (!source && !video)
+        return swm_fail(error,
+                        "%s: its intrinsics are for pictures of %dx%d, yours has %dx%d; pass --fov or --intrinsics",
+                        job->camera_source, path->width, path->height, fit->source_width, fit->source_height);
+    path->intrinsics.count = swm_min(path->intrinsics.count, job->frames);
+    job->intrinsics = path->intrinsics;
+    path->intrinsics = (swm_intrinsics){0};
+    if (!source) *fit = (swm_fit){job->width, job->height, job->width, job->height, 0, 0};
+    return 0;
+}
+
 /* Intrinsics of the source picture, one a frame. */
-static int resolve_intrinsics(swm_job *job, const swm_request *request, const swm_events *events, swm_intrinsics *with_path,
-                              const swm_fit *fit, swm_error *error)
+static int resolve_intrinsics(swm_job *job, const swm_request *request, const swm_events *events, swm_trajectory *path,
+                              swm_fit *fit, swm_error *error)
 {
     int given = (request->intrinsics != NULL) + (request->intrinsics_values != NULL) + (request->fov != 0);
-    if (given > 1) return swm_fail(error, "intrinsics were given in more than one way; pass one of --intrinsics and --fov");
+    if (given > 1)
+        return swm_fail(error, "intrinsics were given in more than one way; pass one of --intrinsics and --fov");
     if (request->fov != 0 && !(request->fov > 1 && request->fov < 179))
         return swm_fail(error, "a field of view of %g degrees was given; 1 to 179 are possible", request->fov);
     const char *source;
-    double focal = 0;
-    int result = 0;
+    int result;
     if (request->intrinsics != NULL) {
         source = "file";
         result = swm_intrinsics_load(&job->intrinsics, request->intrinsics, job->frames, error);
@@ -141,28 +179,17 @@ static int resolve_intrinsics(swm_job *job, const swm_request *request, const sw
         double values[4];
         for (int i = 0; i < 4; i++) values[i] = (double)request->intrinsics_values[i];
         result = swm_intrinsics_from_array(&job->intrinsics, job->frames, 1, (int64_t[]){4}, values, error);
-    } else if (request->fov == 0 && with_path->count > 0) {
+    } else if (request->fov == 0 && path->intrinsics.count > 0) {
         source = "path";
-        with_path->count = swm_min(with_path->count, job->frames);
-        job->intrinsics = *with_path;
-        *with_path = (swm_intrinsics){0};
+        result = take_intrinsics(job, path, fit, error);
     } else {
-        double fov = request->fov != 0 ? request->fov : default_fov;
-        source = request->fov != 0 ? "fov" : "assumed";
-        focal = swm_focal_from_fov(fov, fit->source_width);
-        if (request->fov == 0 && request->image != NULL &&
-            swm_image_exif_focal(request->image, fit->source_width, fit->source_height, &focal)) {
-            source = "exif";
-            notice(events, "focal length of %.0f pixels from the picture's EXIF; pass --fov or --intrinsics to set it", focal);
-        } else if (request->fov == 0) {
-            notice(events, "intrinsics are unknown: %g degrees across are assumed; pass --fov or --intrinsics to set them", fov);
-        }
-        result = swm_intrinsics_centred(&job->intrinsics, job->frames, focal, fit->source_width, fit->source_height, error);
+        result = assume_intrinsics(job, request, events, fit, &source, error);
     }
     job->intrinsics_source = swm_copy_string(error, source);
     if (result != 0 || job->intrinsics_source == NULL) return -1;
     if (job->intrinsics.count != job->frames)
-        return swm_fail(error, "%lld intrinsics for %lld frames", (long long)job->intrinsics.count, (long long)job->frames);
+        return swm_fail(error, "%lld intrinsics for %lld frames", (long long)job->intrinsics.count,
+                        (long long)job->frames);
     return swm_intrinsics_check(&job->intrinsics, fit->source_width, fit->source_height, error);
 }
 
@@ -187,15 +214,15 @@ static int prepare_conditions(swm_job *job, const swm_fit *fit, swm_error *error
     return ready ? 0 : -1;
 }
 
-static int resolve_camera(swm_job *job, const swm_request *request, const swm_events *events, const swm_fit *fit,
+static int resolve_camera(swm_job *job, const swm_request *request, const swm_events *events, swm_fit fit,
                           swm_error *error)
 {
-    swm_intrinsics with_path = {0};
-    int result = resolve_path(job, request, &with_path, error);
+    swm_trajectory path = {0};
+    int result = resolve_path(job, request, &path, error);
     if (result == 0) result = resolve_length(job, request, events, error);
-    if (result == 0) result = resolve_intrinsics(job, request, events, &with_path, fit, error);
-    if (result == 0) result = prepare_conditions(job, fit, error);
-    swm_intrinsics_free(&with_path);
+    if (result == 0) result = resolve_intrinsics(job, request, events, &path, &fit, error);
+    if (result == 0) result = prepare_conditions(job, &fit, error);
+    swm_trajectory_free(&path);
     return result;
 }
 
@@ -217,19 +244,23 @@ static int resolve_prompt(swm_job *job, const swm_request *request, swm_error *e
         return swm_fail(error, "the model in %s has no text encoder, so there are no prompt embeddings to save",
                         job->checkpoint->layout.directory);
     if (request->prompt != NULL && !encoder)
-        return swm_fail(error, "the model in %s has no text_encoder/ and takes no prompt; leave --prompt away or pass "
-                               "--text-encoder", job->checkpoint->layout.directory);
+        return swm_fail(error,
+                        "the model in %s has no text_encoder/ and takes no prompt; leave --prompt away or pass "
+                        "--text-encoder",
+                        job->checkpoint->layout.directory);
     if (request->prompt == NULL && request->prompt_embeddings == NULL && encoder)
         return swm_fail(error, "no prompt was given; pass one with --prompt");
     if (request->prompt != NULL) {
         job->prompt = swm_prompt_clean("prompt", request->prompt, strlen(request->prompt), error);
         if (job->prompt == NULL) return -1;
     }
-    job->guidance = request->guidance != 0 ? request->guidance
-                    : encoder || request->prompt_embeddings != NULL ? default_guidance : 1;
+    job->guidance = request->guidance != 0                          ? request->guidance
+                    : encoder || request->prompt_embeddings != NULL ? default_guidance
+                                                                    : 1;
     if (!(job->guidance >= 1 && job->guidance <= 100))
         return swm_fail(error, "a guidance scale of %g was asked for; 1 (none) to 100 are possible", job->guidance);
-    if (copy_text(&job->negative_prompt, request->negative_prompt != NULL ? request->negative_prompt : "", error) != 0) return -1;
+    if (copy_text(&job->negative_prompt, request->negative_prompt != NULL ? request->negative_prompt : "", error) != 0)
+        return -1;
     if (copy_text(&job->prompt_embeddings, request->prompt_embeddings, error) != 0) return -1;
     return copy_text(&job->save_prompt_embeddings, request->save_prompt_embeddings, error);
 }
@@ -280,12 +311,16 @@ static int resolve_sampling(swm_job *job, const swm_request *request, swm_error 
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
-int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_request *request, const swm_events *events,
-                    swm_error *error)
+int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_request *request,
+                    const swm_events *events, swm_error *error)
 {
     *job = (swm_job){
-        .checkpoint = checkpoint, .seed = request->seed, .noise = request->noise, .tiling = request->tiling,
-        .reference_exact = request->reference_exact, .fps = request->fps != 0 ? request->fps : 16,
+        .checkpoint = checkpoint,
+        .seed = request->seed,
+        .noise = request->noise,
+        .tiling = request->tiling,
+        .reference_exact = request->reference_exact,
+        .fps = request->fps != 0 ? request->fps : 16,
         .latent = {.channels = checkpoint->dit->size.latent_channels},
     };
     if (!(job->fps >= 1 && job->fps <= 1000))
@@ -296,7 +331,7 @@ int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_re
         return -1;
     job->latent.width = job->width / 32;
     job->latent.height = job->height / 32;
-    if (resolve_camera(job, request, events, &fit, error) != 0) return -1;
+    if (resolve_camera(job, request, events, fit, error) != 0) return -1;
     return resolve_sampling(job, request, error);
 }
 

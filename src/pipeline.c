@@ -16,9 +16,9 @@ typedef struct clip {
     swm_job *job;
     const swm_events *events; /* never NULL; all members may be */
     float *latent;
-    float *guided;            /* (C,T,h,w): velocity of the unguided half */
-    float *clean;             /* (C,T,h,w): estimate for the preview */
-    uint8_t *frames;          /* finished frames on their way out */
+    float *guided;   /* (C,T,h,w): velocity of the unguided half */
+    float *clean;    /* (C,T,h,w): estimate for the preview */
+    uint8_t *frames; /* finished frames on their way out */
     int64_t frames_capacity, frames_done;
     swm_preview preview;
     double started, total_flops, done_flops;
@@ -34,7 +34,10 @@ static void report(clip *c, swm_stage stage, int step, int steps, const swm_imag
     if (c->events->progress == NULL) return;
     double elapsed = swm_seconds() - c->started;
     swm_progress progress = {
-        .stage = stage_names[stage], .step = step, .steps = steps, .seconds = elapsed,
+        .stage = stage_names[stage],
+        .step = step,
+        .steps = steps,
+        .seconds = elapsed,
         .remaining = c->done_flops > 0 ? elapsed * (c->total_flops / c->done_flops - 1) : -1,
     };
     if (preview != NULL && preview->rgb != NULL) {
@@ -52,13 +55,16 @@ static int encode_prompt(clip *c, swm_backend *b)
     swm_job *job = c->job;
     const swm_checkpoint *checkpoint = job->checkpoint;
     swm_prompt_encoder encoder = {
-        .gemma = &checkpoint->gemma, .tokenizer = checkpoint->tokenizer,
-        .instruction = checkpoint->config.chi_prompt, .instruction_count = checkpoint->config.chi_prompt_count,
+        .gemma = &checkpoint->gemma,
+        .tokenizer = checkpoint->tokenizer,
+        .instruction = checkpoint->config.chi_prompt,
+        .instruction_count = checkpoint->config.chi_prompt_count,
         .tokens = checkpoint->config.model_max_length,
     };
     swm_prompt_free(&job->conditional);
     swm_prompt_free(&job->negative);
-    return swm_prompt_encode(&job->conditional, &job->negative, &encoder, b, job->prompt, job->negative_prompt, c->error);
+    return swm_prompt_encode(&job->conditional, &job->negative, &encoder, b, job->prompt, job->negative_prompt,
+                             c->error);
 }
 
 /* Prompt states from a file, or the null caption: nothing for a backend to do. */
@@ -80,7 +86,8 @@ static int save_prompt(clip *c)
     swm_job *job = c->job;
     char fingerprint[SWM_GEMMA_FINGERPRINT];
     if (job->save_prompt_embeddings == NULL) return 0;
-    if (swm_gemma_fingerprint(&job->checkpoint->gemma, job->checkpoint->text_weights, fingerprint, c->error) != 0) return -1;
+    if (swm_gemma_fingerprint(&job->checkpoint->gemma, job->checkpoint->text_weights, fingerprint, c->error) != 0)
+        return -1;
     return swm_prompt_save(job->save_prompt_embeddings, &job->conditional, &job->negative, fingerprint, c->error);
 }
 
@@ -155,14 +162,16 @@ static void prepare_denoiser(denoiser *d)
     const swm_dit *dit = job->checkpoint->dit;
     int64_t tokens = job->checkpoint->config.model_max_length;
     swm_dit_cameras cameras = {
-        .frames = job->latent.frames, .height = job->latent.height, .width = job->latent.width,
-        .conditions = job->conditions, .plucker = job->plucker,
+        .frames = job->latent.frames,
+        .height = job->latent.height,
+        .width = job->latent.width,
+        .conditions = job->conditions,
+        .plucker = job->plucker,
     };
     swm_dit_view_prepare(d->b, dit, &d->view, &cameras);
     swm_dit_caption_prepare(d->b, dit, &d->conditional, tokens, job->conditional.states, job->conditional.mask);
     d->one_half = d->b->work;
-    if (d->guided)
-        swm_dit_caption_prepare(d->b, dit, &d->negative, tokens, job->negative.states, job->negative.mask);
+    if (d->guided) swm_dit_caption_prepare(d->b, dit, &d->negative, tokens, job->negative.states, job->negative.mask);
 }
 
 /* The view of the first `frames` frames: tokens are frame-major, so that it is a prefix of every tensor. */
@@ -189,7 +198,10 @@ static void run_model(denoiser *d, const swm_dit_caption *caption, const float *
     swm_dit_view view = view_prefix(&d->view, frames);
     swm_dit_step step = {
         .latent = SWM_UPLOAD(d->b, d->b->compute, latent, s.channels, frames, s.height, s.width),
-        .timesteps = timesteps, .caption = caption, .view = &view, .chunks = chunks,
+        .timesteps = timesteps,
+        .caption = caption,
+        .view = &view,
+        .chunks = chunks,
     };
     swm_download(d->b, velocity, swm_dit_forward(d->b, job->checkpoint->dit, &step));
     swm_release(d->b, mark);
@@ -223,8 +235,7 @@ static int guided_velocity(void *user, const float *latent, int64_t frames, cons
     if (swm_backend_check(d->b, error) != 0) return -1;
     int64_t count = job->latent.channels * frames * job->latent.height * job->latent.width;
     float scale = (float)job->guidance;
-    for (int64_t i = 0; d->guided && i < count; i++)
-        velocity[i] = c->guided[i] + scale * (velocity[i] - c->guided[i]);
+    for (int64_t i = 0; d->guided && i < count; i++) velocity[i] = c->guided[i] + scale * (velocity[i] - c->guided[i]);
     return 0;
 }
 
@@ -419,17 +430,22 @@ int swm_plan(swm_stage_plan plan[SWM_STAGE_COUNT], const swm_checkpoint *checkpo
     int64_t frames = request->frames;
     if (request->width % 32 != 0 || request->height % 32 != 0 || request->width < 64 || request->height < 64 ||
         request->width > 1 << 14 || request->height > 1 << 14)
-        return swm_fail(error, "a video of %dx%d was asked for; both sides must be multiples of 32 from 64", request->width,
-                        request->height);
+        return swm_fail(error, "a video of %dx%d was asked for; both sides must be multiples of 32 from 64",
+                        request->width, request->height);
     if (frames < 1 || frames > 1 << 20 || (frames - 1) % 8 != 0)
         return swm_fail(error, "%lld frames were asked for; a clip has 8k+1 of them", (long long)frames);
     if (request->steps < 2 || request->steps > SWM_MAX_STEPS)
         return swm_fail(error, "%d sampling steps were asked for; 2 to %d are possible", request->steps, SWM_MAX_STEPS);
     int64_t whole = 0;
     swm_job job = {
-        .checkpoint = checkpoint, .width = request->width, .height = request->height, .frames = frames,
-        .latent = {checkpoint->dit->size.latent_channels, swm_latent_frames(frames), request->height / 32, request->width / 32},
-        .guidance = request->guided ? 2 : 1, .tiling = request->tiling,
+        .checkpoint = checkpoint,
+        .width = request->width,
+        .height = request->height,
+        .frames = frames,
+        .latent = {checkpoint->dit->size.latent_channels, swm_latent_frames(frames), request->height / 32,
+                   request->width / 32},
+        .guidance = request->guided ? 2 : 1,
+        .tiling = request->tiling,
         .sampling = {.steps = request->steps, .chunks = {1, &whole}},
     };
     swm_events silent = {0};

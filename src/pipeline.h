@@ -36,19 +36,25 @@ typedef struct swm_job {
 } swm_job;
 
 /* Check and resolve a request; notices through events. Free with swm_job_free, also after a failure. */
-int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_request *request, const swm_events *events,
-                    swm_error *error);
+int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_request *request,
+                    const swm_events *events, swm_error *error);
 void swm_job_free(swm_job *job);
 
-typedef enum swm_stage { SWM_STAGE_PROMPT, SWM_STAGE_ENCODE, SWM_STAGE_DENOISE, SWM_STAGE_DECODE, SWM_STAGE_COUNT } swm_stage;
+typedef enum swm_stage {
+    SWM_STAGE_PROMPT,
+    SWM_STAGE_ENCODE,
+    SWM_STAGE_DENOISE,
+    SWM_STAGE_DECODE,
+    SWM_STAGE_COUNT
+} swm_stage;
 const char *swm_stage_name(swm_stage stage);
 
 /* What a stage takes: it prepares once and makes `passes` equal passes. */
 typedef struct swm_stage_plan {
-    size_t scratch;     /* peak of the arena */
-    size_t weights;     /* bytes of the weights that it uses */
+    size_t scratch; /* peak of the arena */
+    size_t weights; /* bytes of the weights that it uses */
     swm_work setup, pass;
-    int64_t passes;     /* 0: the stage has nothing to run */
+    int64_t passes;       /* 0: the stage has nothing to run */
     double forward_flops; /* of one pass that keeps nothing from before it, as publications count */
 } swm_stage_plan;
 

@@ -46,7 +46,11 @@ swm_request swm_request_defaults(const swm_model *model)
 {
     const swm_pipeline_config *config = &model->checkpoint.config;
     swm_request request = {
-        .frames = 0, .fps = 16, .steps = 60, .guidance = model->checkpoint.tokenizer != NULL ? 5 : 1, .seed = 42,
+        .frames = 0,
+        .fps = 16,
+        .steps = 60,
+        .guidance = model->checkpoint.tokenizer != NULL ? 5 : 1,
+        .seed = 42,
         .flow_shift = config->inference_flow_shift > 0 ? config->inference_flow_shift : config->flow_shift,
         .tiling = SWM_TILES_TEMPORAL,
     };

@@ -8,14 +8,16 @@
 static cJSON *numbers(const float *values, int64_t count)
 {
     cJSON *array = cJSON_CreateArray();
-    for (int64_t i = 0; array != NULL && i < count; i++) cJSON_AddItemToArray(array, cJSON_CreateNumber((double)values[i]));
+    for (int64_t i = 0; array != NULL && i < count; i++)
+        cJSON_AddItemToArray(array, cJSON_CreateNumber((double)values[i]));
     return array;
 }
 
 static cJSON *rows(const float *values, int64_t count, int64_t width)
 {
     cJSON *array = cJSON_CreateArray();
-    for (int64_t i = 0; array != NULL && i < count; i++) cJSON_AddItemToArray(array, numbers(values + i * width, width));
+    for (int64_t i = 0; array != NULL && i < count; i++)
+        cJSON_AddItemToArray(array, numbers(values + i * width, width));
     return array;
 }
 

@@ -75,10 +75,7 @@ static int count_frames(void *user, int64_t first, int64_t count, const uint8_t 
     return w->stop_after > 0 && w->frames >= w->stop_after;
 }
 
-static swm_events watched(watch *w)
-{
-    return (swm_events){w, count_notice, count_progress, ask_stop, count_frames};
-}
+static swm_events watched(watch *w) { return (swm_events){w, count_notice, count_progress, ask_stop, count_frames}; }
 
 static void frames_come_in_order_and_again_the_same(void **state)
 {
@@ -131,12 +128,12 @@ static void bad_requests_are_refused(void **state)
         const char *says;
         swm_request request;
     } cases[] = {
-        {"no first frame", toy_request(model)}, {"more than one camera", toy_request(model)},
-        {"no camera path", toy_request(model)}, {"poses", toy_request(model)},
-        {"picture of 0x0", toy_request(model)}, {"takes no prompt", toy_request(model)},
+        {"no first frame", toy_request(model)},  {"more than one camera", toy_request(model)},
+        {"no camera path", toy_request(model)},  {"poses", toy_request(model)},
+        {"picture of 0x0", toy_request(model)},  {"takes no prompt", toy_request(model)},
         {"multiples of 32", toy_request(model)}, {"frames were asked for", toy_request(model)},
-        {"guidance", toy_request(model)}, {"steps", toy_request(model)},
-        {"field of view", toy_request(model)}, {"more than one way", toy_request(model)},
+        {"guidance", toy_request(model)},        {"steps", toy_request(model)},
+        {"field of view", toy_request(model)},   {"more than one way", toy_request(model)},
     };
     cases[0].request.image = NULL;
     cases[1].request.camera = "poses.npy";
@@ -166,8 +163,10 @@ static void bad_requests_are_refused(void **state)
 static void sidecars_stand_beside(void **state)
 {
     (void)state;
-    static const char *const names[][2] = {
-        {"clip.mp4", "clip.json"}, {"a.b/clip", "a.b/clip.json"}, {"frames/", "frames.json"}, {".hidden", ".hidden.json"}};
+    static const char *const names[][2] = {{"clip.mp4", "clip.json"},
+                                           {"a.b/clip", "a.b/clip.json"},
+                                           {"frames/", "frames.json"},
+                                           {".hidden", ".hidden.json"}};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char *path = swm_sidecar_path(names[i][0]);
         assert_string_equal(path, names[i][1]);
@@ -196,8 +195,9 @@ static void example_makes_a_video(void **state)
     char build[512], folder[] = "/tmp/sanawm-library-XXXXXX", command[2048];
     build_folder(build, sizeof build);
     assert_non_null(mkdtemp(folder));
-    snprintf(command, sizeof command, "'%s/example' %s %s w-8 %s/clip.mp4 2>%s/log && test -s %s/clip.mp4 && test -s %s/clip.json",
-             build, toyworld, picture, folder, folder, folder, folder);
+    snprintf(command, sizeof command,
+             "'%s/example' %s %s w-8 %s/clip.mp4 2>%s/log && test -s %s/clip.mp4 && test -s %s/clip.json", build,
+             toyworld, picture, folder, folder, folder, folder);
     assert_int_equal(run(command), 0);
     snprintf(command, sizeof command, "'%s/example' no/model %s w-8 %s/none.mp4 2>/dev/null", build, picture, folder);
     assert_int_equal(run(command), 1);

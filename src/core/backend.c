@@ -278,7 +278,8 @@ swm_tensor swm_transform_heads(swm_backend *b, swm_tensor x, const swm_head_tran
     bool rays = swm_present(how->rays);
     if (swm_present(how->norm)) REQUIRE_SHAPE("transform_heads", how->norm, x.shape[1]);
     if (rays) REQUIRE_SHAPE("transform_heads", how->rays, tokens, 16);
-    if (swm_present(how->rotation)) REQUIRE_SHAPE("transform_heads", how->rotation, tokens, rays ? head / 4 : head / 2, 2);
+    if (swm_present(how->rotation))
+        REQUIRE_SHAPE("transform_heads", how->rotation, tokens, rays ? head / 4 : head / 2, 2);
     if (swm_present(how->inflation)) REQUIRE_SHAPE("transform_heads", how->inflation, tokens, how->heads);
     SWM_REQUIRE(rays ? head % 8 == 0 && swm_present(how->rotation) : !swm_present(how->inflation),
                 "transform_heads: heads of %lld with a ray transform", (long long)head);
@@ -309,8 +310,8 @@ swm_tensor swm_attend(swm_backend *b, swm_tensor q, swm_tensor k, swm_tensor v, 
 
 static void check_chunks(const char *op, swm_tensor x, int64_t frames, swm_chunks chunks)
 {
-    SWM_REQUIRE(x.rank == 2 && frames > 0 && x.shape[0] % frames == 0, "%s: %s in %lld frames", op, swm_describe(x).text,
-                (long long)frames);
+    SWM_REQUIRE(x.rank == 2 && frames > 0 && x.shape[0] % frames == 0, "%s: %s in %lld frames", op,
+                swm_describe(x).text, (long long)frames);
     SWM_REQUIRE(chunks.count > 0 && chunks.starts[0] == 0, "%s: no first chunk", op);
     for (int i = 0; i < chunks.count; i++) {
         int64_t end = i + 1 < chunks.count ? chunks.starts[i + 1] : frames;
@@ -319,8 +320,8 @@ static void check_chunks(const char *op, swm_tensor x, int64_t frames, swm_chunk
     }
 }
 
-swm_tensor swm_key_conv(swm_backend *b, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks, swm_tensor tail,
-                        bool keep_tail)
+swm_tensor swm_key_conv(swm_backend *b, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks,
+                        swm_tensor tail, bool keep_tail)
 {
     check_chunks("key_conv", k, frames, chunks);
     REQUIRE_SHAPE("key_conv", taps, k.shape[1], 1, 4);
@@ -385,7 +386,8 @@ swm_tensor swm_gdn_scan(swm_backend *b, const swm_gdn *how)
         work.normaliser_content = SWM_TAKE(b, SWM_F32, frames, heads, head);
         work.normaliser_memory = SWM_TAKE(b, SWM_F32, frames, heads, head);
     }
-    double per_token = 2.0 * (double)(tokens * channels * head), per_frame = 2.0 * (double)(frames * heads * head * head);
+    double per_token = 2.0 * (double)(tokens * channels * head),
+           per_frame = 2.0 * (double)(frames * heads * head * head);
     double products = how->normalise ? 4.0 : 3.0; /* transition, content, output and the normaliser's transition */
     account(b, products * per_token + 2.0 * per_frame * (double)head, how->q, how->k, how->v);
     b->work.bytes += (double)swm_bytes(y);
@@ -486,7 +488,8 @@ swm_tensor swm_conv(swm_backend *b, swm_tensor x, const swm_conv3d *how)
 
 swm_tensor swm_upsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, bool drop_first)
 {
-    SWM_REQUIRE(y.rank == 4 && x.rank == 4 && y.shape[3] % 8 == 0 && x.shape[3] % 8 == 0 && y.shape[3] % x.shape[3] == 0,
+    SWM_REQUIRE(y.rank == 4 && x.rank == 4 && y.shape[3] % 8 == 0 && x.shape[3] % 8 == 0 &&
+                    y.shape[3] % x.shape[3] == 0,
                 "upsample_merge: %s and %s", swm_describe(y).text, swm_describe(x).text);
     REQUIRE_SHAPE("upsample_merge", x, y.shape[0], y.shape[1], y.shape[2], x.shape[3]);
     swm_tensor out =
@@ -539,7 +542,8 @@ void swm_blend(swm_backend *b, swm_tensor tile, swm_tensor before, int axis, int
     if (running(b) && extent > 0) b->kernels->blend(b, tile, before, axis, extent);
 }
 
-void swm_paste(swm_backend *b, swm_tensor to, const int64_t at[4], swm_tensor x, const int64_t from[4], const int64_t box[4])
+void swm_paste(swm_backend *b, swm_tensor to, const int64_t at[4], swm_tensor x, const int64_t from[4],
+               const int64_t box[4])
 {
     SWM_REQUIRE(to.rank == 4 && x.rank == 4, "paste: %s to %s", swm_describe(x).text, swm_describe(to).text);
     for (int i = 0; i < 4; i++)

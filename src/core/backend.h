@@ -104,7 +104,8 @@ typedef enum swm_activation { SWM_IDENTITY, SWM_SILU, SWM_GELU_TANH, SWM_SIGMOID
 /* activation(x w^T + bias): x (N,I), w (O,I) or with trailing ones, bias (O) or absent -> (N,O). */
 swm_tensor swm_linear(swm_backend *b, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation);
 /* The same into y (N,O), for results that outlive what stands above them in the arena. */
-void swm_linear_to(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation);
+void swm_linear_to(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias,
+                   swm_activation activation);
 /* sum += x w^T + bias, in place: sum (N,O). */
 void swm_linear_add(swm_backend *b, swm_tensor sum, swm_tensor x, swm_tensor w, swm_tensor bias);
 
@@ -137,12 +138,12 @@ typedef struct swm_head_transform {
     swm_tensor norm; /* (C) or absent */
     float epsilon;
     bool relu;
-    float scale;           /* 0 means 1 */
-    swm_tensor rotation;   /* F32 (N,P,2) cos and sin of P pairs (2i,2i+1) of the head, or of its second half with rays */
-    bool conjugate;        /* rotate backwards */
-    swm_tensor rays;       /* F32 (N,16) row-major 4x4, or absent */
-    bool transpose;        /* multiply by the transposed matrix */
-    swm_tensor inflation;  /* out, F32 (N,heads): |after|^2 / |before|^2 of the ray transform, each at least 1e-12 */
+    float scale;         /* 0 means 1 */
+    swm_tensor rotation; /* F32 (N,P,2) cos and sin of P pairs (2i,2i+1) of the head, or of its second half with rays */
+    bool conjugate;      /* rotate backwards */
+    swm_tensor rays;     /* F32 (N,16) row-major 4x4, or absent */
+    bool transpose;      /* multiply by the transposed matrix */
+    swm_tensor inflation; /* out, F32 (N,heads): |after|^2 / |before|^2 of the ray transform, each at least 1e-12 */
 } swm_head_transform;
 swm_tensor swm_transform_heads(swm_backend *b, swm_tensor x, const swm_head_transform *how);
 
@@ -168,8 +169,8 @@ typedef struct swm_chunks {
 /* Short temporal convolution of keys, depthwise, taps (C,1,4) with taps[3] on the frame itself: causal over the span and
  * the three frames before it (tail (3*S,C), zero if absent), plus the mirrored anti-causal taps inside each chunk.
  * keep_tail: leave the last three frames of (tail, k) in tail. k (T*S,C) -> (T*S,C). */
-swm_tensor swm_key_conv(swm_backend *b, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks, swm_tensor tail,
-                        bool keep_tail);
+swm_tensor swm_key_conv(swm_backend *b, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks,
+                        swm_tensor tail, bool keep_tail);
 /* Mean over the tokens of each frame: (T*S,C) -> (T,C). */
 swm_tensor swm_frame_mean(swm_backend *b, swm_tensor x, int64_t frames);
 /* exp(-exp(A_log) * softplus(u + dt_bias)): u (T,H) -> F32 (T,H). */
@@ -183,10 +184,10 @@ swm_tensor swm_gdn_camera_beta(swm_backend *b, swm_tensor beta, swm_tensor infla
  *   out = (M_f + B_f)^T q                              and, with `normalise`, divided by z.q + 1e-8
  * where z follows the same recurrence on unrotated keys with the value 1. M is stored key row, value column. */
 typedef struct swm_gdn {
-    swm_tensor q, k, v;    /* (T*S,H*D) */
-    swm_tensor rotation;   /* F32 (N,D/2,2) turns q and k for M but not for z; absent: none */
-    swm_tensor beta;       /* (T*S,H) */
-    swm_tensor decay;      /* F32 (T,H) */
+    swm_tensor q, k, v;  /* (T*S,H*D) */
+    swm_tensor rotation; /* F32 (N,D/2,2) turns q and k for M but not for z; absent: none */
+    swm_tensor beta;     /* (T*S,H) */
+    swm_tensor decay;    /* F32 (T,H) */
     bool normalise;
     swm_chunks chunks;
     swm_tensor state;      /* F32 (H,D,D), read at the start; absent: zero */
@@ -207,8 +208,8 @@ swm_tensor swm_temporal_conv(swm_backend *b, swm_tensor x, swm_tensor weight, in
 
 /* ---- layout ------------------------------------------------------------------------------------------------------- */
 
-swm_tensor swm_channels_last(swm_backend *b, swm_tensor x);                  /* (C,...) -> (...,C), rank kept */
-swm_tensor swm_channels_first(swm_backend *b, swm_tensor x);                 /* (...,C) -> (C,...) */
+swm_tensor swm_channels_last(swm_backend *b, swm_tensor x);  /* (C,...) -> (...,C), rank kept */
+swm_tensor swm_channels_first(swm_backend *b, swm_tensor x); /* (...,C) -> (C,...) */
 /* Rows of the embedding times scale: table (V,C), ids on the host, each in 0..V-1 -> (count,C). */
 swm_tensor swm_embed(swm_backend *b, swm_tensor table, const int32_t *ids, int64_t count, float scale);
 /* Rotary embedding of half-split pairs (i, i+D/2): x (N,heads*D), rotation F32 (N,D/2,2); in place. */
@@ -221,10 +222,10 @@ void swm_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t 
 typedef struct swm_conv3d {
     swm_tensor weight, bias; /* (O,I,3,3,3), (O) */
     bool causal, reflect;
-    bool norm_silu;       /* pixel norm (eps 1e-8) over channels and SiLU on the way in, before padding */
-    swm_tensor residual;  /* (T,H,W,O) added to the result; absent: none */
-    swm_tensor cache;     /* causal only: (2,H+2,W+2,I), the last two padded input frames; absent: none */
-    bool cache_filled;    /* false on the first call: the first frame is repeated and the cache only written */
+    bool norm_silu;      /* pixel norm (eps 1e-8) over channels and SiLU on the way in, before padding */
+    swm_tensor residual; /* (T,H,W,O) added to the result; absent: none */
+    swm_tensor cache;    /* causal only: (2,H+2,W+2,I), the last two padded input frames; absent: none */
+    bool cache_filled;   /* false on the first call: the first frame is repeated and the cache only written */
 } swm_conv3d;
 swm_tensor swm_conv(swm_backend *b, swm_tensor x, const swm_conv3d *how);
 
@@ -241,7 +242,8 @@ swm_tensor swm_unpatchify(swm_backend *b, swm_tensor x);
  * + tile[k]*(k/extent), in place. Both rank 4; they differ at most along the axis. */
 void swm_blend(swm_backend *b, swm_tensor tile, swm_tensor before, int axis, int64_t extent);
 /* A box of x (rank 4) copied into `to` at `at`: sizes from the box. */
-void swm_paste(swm_backend *b, swm_tensor to, const int64_t at[4], swm_tensor x, const int64_t from[4], const int64_t box[4]);
+void swm_paste(swm_backend *b, swm_tensor to, const int64_t at[4], swm_tensor x, const int64_t from[4],
+               const int64_t box[4]);
 /* clamp(127.5 x + 127.5, 0, 255) to U8, rounded to nearest, or truncated as the reference does. */
 swm_tensor swm_pixels(swm_backend *b, swm_tensor x, bool truncate);
 
@@ -276,7 +278,8 @@ struct swm_kernels {
     void (*silu)(swm_backend *b, swm_tensor y, swm_tensor x);
 
     void (*modulation)(swm_backend *b, swm_tensor y, swm_tensor t, swm_tensor table);
-    void (*adaptive_norm)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row);
+    void (*adaptive_norm)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
+                          int scale_row);
     void (*gated_add)(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row);
     void (*rms_norm)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset);
     void (*transform_heads)(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how);
@@ -291,8 +294,8 @@ struct swm_kernels {
 
     void (*depthwise_glu)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
                           int64_t w);
-    void (*temporal_conv)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames, swm_chunks chunks,
-                          swm_tensor tail, bool keep_tail);
+    void (*temporal_conv)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,
+                          swm_chunks chunks, swm_tensor tail, bool keep_tail);
 
     void (*transpose)(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
     void (*embed)(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);

@@ -111,8 +111,7 @@ char *swm_path_join(swm_error *error, const char *directory, const char *name)
 int swm_output_open(swm_output *output, const char *path, swm_error *error)
 {
     *output = (swm_output){0};
-    if (swm_directory_exists(path))
-        return swm_fail(error, "%s: is a directory; name a file in it", path);
+    if (swm_directory_exists(path)) return swm_fail(error, "%s: is a directory; name a file in it", path);
     output->path = swm_copy_string(error, path);
     /* The pid keeps two runs apart; the final suffix is kept because libav reads formats off it. */
     const char *suffix = strrchr(path, '.');

@@ -14,7 +14,8 @@ static block philox(uint64_t seed, block counter)
     uint32_t *c = counter.word;
     for (int round = 0; round < 10; round++) {
         uint64_t a = (uint64_t)c[0] * 0xD2511F53u, b = (uint64_t)c[2] * 0xCD9E8D57u;
-        block next = {{(uint32_t)(b >> 32) ^ c[1] ^ key[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ key[1], (uint32_t)a}};
+        block next = {
+            {(uint32_t)(b >> 32) ^ c[1] ^ key[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ key[1], (uint32_t)a}};
         counter = next;
         key[0] += 0x9E3779B9u;
         key[1] += 0xBB67AE85u;
@@ -53,14 +54,17 @@ void swm_generator_normal(swm_generator *generator, float *values, int64_t count
             if (first >= count) continue;
             uint64_t offset = generator->rounds + (uint64_t)round;
             float four[4];
-            normal_four(generator->seed,
-                        (block){{(uint32_t)offset, (uint32_t)(offset >> 32), (uint32_t)thread, (uint32_t)(thread >> 32)}}, four);
+            normal_four(
+                generator->seed,
+                (block){{(uint32_t)offset, (uint32_t)(offset >> 32), (uint32_t)thread, (uint32_t)(thread >> 32)}},
+                four);
             for (int i = 0; i < 4 && first + i * threads < count; i++) values[first + i * threads] = four[i];
         }
     generator->rounds += (uint64_t)rounds;
 }
 
-void swm_frame_normal(uint64_t seed, int64_t frame, float *values, int64_t channels, int64_t cells, int64_t channel_stride)
+void swm_frame_normal(uint64_t seed, int64_t frame, float *values, int64_t channels, int64_t cells,
+                      int64_t channel_stride)
 {
     /* The last counter word keeps these streams apart from torch's, which never reach so far. */
     const uint32_t domain = 0x73776d66u;

@@ -20,6 +20,7 @@ void swm_generator_normal(swm_generator *generator, float *values, int64_t count
 
 /* Noise of latent frame `frame`: (channels, cells) values, cells = h*w. Element (c,i) depends on seed, frame and c*cells+i
  * alone. Written with a stride of `channel_stride` floats between channels, so that it can fill a slice of (C,T,h,w). */
-void swm_frame_normal(uint64_t seed, int64_t frame, float *values, int64_t channels, int64_t cells, int64_t channel_stride);
+void swm_frame_normal(uint64_t seed, int64_t frame, float *values, int64_t channels, int64_t cells,
+                      int64_t channel_stride);
 
 #endif

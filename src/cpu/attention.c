@@ -32,7 +32,8 @@ static void finish_scores(float *scores, int64_t first_query, int64_t queries, i
 }
 
 /* Scores to weights against the running maximum; what was gathered so far is rescaled to the new maximum. */
-static void soften(float *scores, float *gathered, float *maximum, float *total, int64_t queries, int64_t keys, int64_t size)
+static void soften(float *scores, float *gathered, float *maximum, float *total, int64_t queries, int64_t keys,
+                   int64_t size)
 {
     for (int64_t i = 0; i < queries; i++) {
         float *row = scores + i * KEY_TILE, highest = maximum[i], sum = 0;
@@ -70,8 +71,8 @@ void swm_cpu_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, sw
                 int64_t here = swm_min(KEY_TILE, end - key);
                 const float *k_head = swm_floats(k) + key * k.shape[1] + head / share * size;
                 const float *v_head = swm_floats(v) + key * k.shape[1] + head / share * size;
-                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count, (int)here, (int)size, how->scale, q_head,
-                            q_stride, k_head, k_stride, 0.0f, scores, KEY_TILE);
+                cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count, (int)here, (int)size, how->scale,
+                            q_head, q_stride, k_head, k_stride, 0.0f, scores, KEY_TILE);
                 finish_scores(scores, first, count, key, here, how);
                 soften(scores, gathered, maximum, total, count, here, size);
                 cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)count, (int)size, (int)here, 1.0f, scores,

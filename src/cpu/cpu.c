@@ -155,6 +155,7 @@ swm_backend *swm_backend_open_cpu(int threads, swm_error *error)
     }
     if (openblas_set_num_threads != NULL) openblas_set_num_threads(1);
     *device = (cpu_device){.slots = slots, .workspace_count = threads, .workspaces = workspaces};
-    *b = (swm_backend){.name = "cpu", .kernels = &cpu_kernels, .compute = SWM_F32, .threads = threads, .device = device};
+    *b =
+        (swm_backend){.name = "cpu", .kernels = &cpu_kernels, .compute = SWM_F32, .threads = threads, .device = device};
     return b;
 }

@@ -21,8 +21,8 @@ float *swm_cpu_workspace(swm_backend *b);
 enum { SWM_CPU_SLOTS = 3, SWM_CPU_SLOT_SIZE = 1 << 19 };
 const float *swm_cpu_vector(swm_backend *b, int slot, swm_tensor weight);
 
-void swm_cpu_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation,
-                    bool accumulate);
+void swm_cpu_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias,
+                    swm_activation activation, bool accumulate);
 void swm_cpu_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,
                            swm_chunks chunks, swm_tensor tail, bool keep_tail);
 

@@ -113,8 +113,8 @@ static void gather_head(float *out, swm_tensor x, swm_tensor rotation, const sca
 static void add_outer(float *out, const float *left, const float *right, int64_t right_stride, int64_t columns,
                       int64_t count, int64_t size)
 {
-    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)size, (int)columns, (int)count, 1.0f, left, (int)size, right,
-                (int)right_stride, 1.0f, out, (int)columns);
+    cblas_sgemm(CblasRowMajor, CblasTrans, CblasNoTrans, (int)size, (int)columns, (int)count, 1.0f, left, (int)size,
+                right, (int)right_stride, 1.0f, out, (int)columns);
 }
 
 /* P to decay (I - P) */
@@ -147,7 +147,8 @@ static void summarise_frame(swm_backend *b, const swm_gdn *how, const swm_gdn_wo
         const float *values = swm_floats(how->v) + token * s->channels + head * s->size;
         gather_head(keys, how->k, how->rotation, s, head, token, count);
         for (int64_t n = 0; n < count; n++)
-            for (int64_t i = 0; i < s->size; i++) weighted[n * s->size + i] = beta[n * s->heads] * keys[n * s->size + i];
+            for (int64_t i = 0; i < s->size; i++)
+                weighted[n * s->size + i] = beta[n * s->heads] * keys[n * s->size + i];
         add_outer(transition, weighted, keys, s->size, s->size, count, s->size);
         add_outer(content, weighted, values, s->channels, s->size, count, s->size);
         if (!how->normalise) continue;

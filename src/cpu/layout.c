@@ -10,7 +10,8 @@ void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows,
     for (int64_t row = 0; row < rows; row += TILE)
         for (int64_t column = 0; column < columns; column += TILE)
             for (int64_t i = row; i < swm_min(rows, row + TILE); i++)
-                for (int64_t j = column; j < swm_min(columns, column + TILE); j++) out[j * rows + i] = in[i * columns + j];
+                for (int64_t j = column; j < swm_min(columns, column + TILE); j++)
+                    out[j * rows + i] = in[i * columns + j];
 }
 
 void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale)

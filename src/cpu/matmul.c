@@ -43,8 +43,8 @@ static void product(float *y, int64_t y_stride, const float *x, const float *pan
                 panel, (int)inputs, beta, y, (int)y_stride);
 }
 
-void swm_cpu_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation,
-                    bool accumulate)
+void swm_cpu_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias,
+                    swm_activation activation, bool accumulate)
 {
     int64_t rows = x.shape[0], inputs = x.shape[1], outputs = w.shape[0];
     int64_t width = panel_width(outputs, swm_min(PIECE_OUTPUTS, SWM_CPU_WORKSPACE / inputs));
@@ -78,8 +78,8 @@ static void add_neighbour(const temporal_panel *p, float *y, int64_t frame, cons
                           const float *tap)
 {
     if (frames > 0)
-        product(y + frame * p->tokens * p->channels + p->first, p->channels, neighbour, tap, frames * p->tokens, p->count,
-                p->channels, 1.0f);
+        product(y + frame * p->tokens * p->channels + p->first, p->channels, neighbour, tap, frames * p->tokens,
+                p->count, p->channels, 1.0f);
 }
 
 void swm_cpu_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,

@@ -148,4 +148,24 @@ template <int THREADS> __device__ inline float swm_row_sum(float x)
     return x;
 }
 
+/* ---- chunks -------------------------------------------------------------------------------------------------------------- */
+
+/* Where chunks start, one bit a frame; travels as a kernel parameter. */
+enum { SWM_CUDA_FRAMES = 4096 };
+typedef struct swm_chunk_bits {
+    uint32_t words[SWM_CUDA_FRAMES / 32];
+    __device__ bool starts(int frame) const { return words[frame / 32] >> frame % 32 & 1; }
+} swm_chunk_bits;
+
+static inline bool swm_mark_chunks(swm_backend *b, swm_chunk_bits *bits, swm_chunks chunks, int64_t frames)
+{
+    *bits = {};
+    for (int i = 0; frames <= SWM_CUDA_FRAMES && i < chunks.count; i++)
+        bits->words[chunks.starts[i] / 32] |= 1u << chunks.starts[i] % 32;
+    if (frames <= SWM_CUDA_FRAMES) return true;
+    swm_fail(&b->error, "cuda: %lld latent frames, where at most %d were expected; choose a shorter clip",
+             (long long)frames, SWM_CUDA_FRAMES);
+    return false;
+}
+
 #endif

@@ -93,12 +93,13 @@ void swm_cuda_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor
 void swm_cuda_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset);
 void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how);
 
-/* gdn.cu */
+/* gates.cu */
 void swm_cuda_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks,
                        swm_tensor tail, bool keep_tail);
 void swm_cuda_frame_mean(swm_backend *b, swm_tensor y, swm_tensor x);
 void swm_cuda_gdn_decay(swm_backend *b, swm_tensor y, swm_tensor u, swm_tensor a_log, swm_tensor dt_bias);
 void swm_cuda_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_tensor inflation, int64_t frames);
+/* gdn.cu */
 void swm_cuda_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work);
 
 /* layout.cu */

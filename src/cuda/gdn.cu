@@ -1,208 +1,12 @@
-/* The frame-wise gated delta rule: short convolution of keys, gates, and the two-directional scan over frames.
+/* The frame-wise gated delta rule's two-directional scan over frames; its gates and its convolution are in gates.cu.
  *
- * The scan is three steps, each a launch or two:
+ * It is three steps, each a launch or two:
  *   outer     per frame and head the sums P, A over the frame's tokens, as transition decay (I - P) and content A, and the
  *             same of unrotated keys for the normaliser: 160 GFLOP at the release's size, on tensor cores in BF16 mode;
  *   scan      through the frames, both directions at once, state and transitions in float32: 14 GFLOP, serial in frames;
  *   read      (M + B)^T q for every token, over z.q: 53 GFLOP, on tensor cores in BF16 mode.
  * Least traffic: q, k, v and the result 1.9 GB, transitions, contents and memories 0.5 GB: 0.6 ms at 4.3 TB/s. */
 #include "cuda/common.cuh"
-
-/* ---- short convolution and gates ---------------------------------------------------------------------------------- */
-
-/* Where chunks start, one bit a frame; travels as a kernel parameter. */
-enum { MOST_FRAMES = 4096 };
-typedef struct chunk_bits {
-    uint32_t words[MOST_FRAMES / 32];
-    __device__ bool starts(int frame) const { return words[frame / 32] >> frame % 32 & 1; }
-} chunk_bits;
-
-static bool mark_chunks(swm_backend *b, chunk_bits *bits, swm_chunks chunks, int64_t frames)
-{
-    *bits = {};
-    for (int i = 0; frames <= MOST_FRAMES && i < chunks.count; i++)
-        bits->words[chunks.starts[i] / 32] |= 1u << chunks.starts[i] % 32;
-    if (frames <= MOST_FRAMES) return true;
-    swm_fail(&b->error, "cuda: %lld latent frames, where at most %d were expected; choose a shorter clip",
-             (long long)frames, MOST_FRAMES);
-    return false;
-}
-
-/* Tiling: a thread owns W channels of one token's place in the picture and walks through the frames with the seven that a
- * result needs in registers, so that every key is read once. Bound by memory: 0.95 GB, 0.22 ms for (106480, 2240) bf16. */
-template <typename T, int W>
-__global__ void __launch_bounds__(256) key_conv_kernel(T *y, const T *k, const T *taps, const T *tail, int frames,
-                                                       int64_t frame_size, int64_t channels,
-                                                       const __grid_constant__ chunk_bits chunks)
-{
-    int64_t at = ((int64_t)blockIdx.x * 256 + threadIdx.x) * W;
-    if (at >= frame_size) return;
-    float weight[W][4];
-#pragma unroll
-    for (int i = 0; i < W; i++) swm_load<T, 4>(weight[i], taps + (at % channels + i) * 4);
-    swm_raw<T, W> window[7]; /* frames f-3 .. f+3 */
-#pragma unroll
-    for (int i = 0; i < 7; i++) {
-        window[i].clear();
-        if (i < 3 && tail != nullptr) window[i].load(tail + i * frame_size + at);
-        if (i >= 3 && i - 3 < frames) window[i].load(k + (i - 3) * frame_size + at);
-    }
-    for (int f = 0; f < frames; f++) {
-        swm_raw<T, W> next;
-        next.clear();
-        if (f + 4 < frames) next.load(k + (f + 4) * frame_size + at);
-        float sum[W] = {};
-#pragma unroll
-        for (int j = 0; j < 4; j++)
-#pragma unroll
-            for (int i = 0; i < W; i++) sum[i] += weight[i][3 - j] * window[3 - j].get(i);
-        bool inside = true;
-#pragma unroll
-        for (int j = 1; j < 4; j++) {
-            inside = inside && f + j < frames && !chunks.starts(f + j);
-            if (inside)
-#pragma unroll
-                for (int i = 0; i < W; i++) sum[i] += weight[i][3 - j] * window[3 + j].get(i);
-        }
-        swm_store<T, W>(y + f * frame_size + at, sum);
-#pragma unroll
-        for (int i = 0; i < 6; i++) window[i] = window[i + 1];
-        window[6] = next;
-    }
-}
-
-extern "C" void swm_cuda_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor taps, int64_t frames,
-                                  swm_chunks chunks, swm_tensor tail, bool keep_tail)
-{
-    int64_t channels = k.shape[1], frame_size = k.shape[0] / frames * channels;
-    cudaStream_t stream = swm_cuda_device_of(b)->stream;
-    chunk_bits bits;
-    if (frame_size == 0 || !mark_chunks(b, &bits, chunks, frames)) return;
-    SWM_CUDA_BY_TYPE(b->compute, {
-        T *to = swm_elements<T>(y);
-        const T *from = swm_elements<T>(k), *past = swm_elements<T>(tail), *weight = swm_elements<T>(taps);
-        bool wide = channels % swm_wide<T> == 0 && swm_aligned(to) && swm_aligned(from) && swm_aligned(past);
-        int64_t threads = frame_size / (wide ? swm_wide<T> : 1);
-        if (wide)
-            key_conv_kernel<T, swm_wide<T>><<<swm_blocks(threads, 256), 256, 0, stream>>>(
-                to, from, weight, past, (int)frames, frame_size, channels, bits);
-        else
-            key_conv_kernel<T, 1><<<swm_blocks(threads, 256), 256, 0, stream>>>(to, from, weight, past, (int)frames,
-                                                                                frame_size, channels, bits);
-    });
-    if (!swm_cuda_launched(b, "key_conv") || !keep_tail) return;
-    /* The last three frames of (tail, k); a span shorter than three keeps some of the old tail. Frames move one by one,
-     * because places before and after overlap. */
-    int64_t kept = swm_max(0, 3 - frames);
-    size_t bytes = (size_t)frame_size * swm_dtype_size(b->compute);
-    char *past = (char *)tail.data;
-    for (int64_t i = 0; i < 3; i++) {
-        const char *source = i < kept ? past + (size_t)(i + 3 - kept) * bytes
-                                      : (const char *)k.data + (size_t)(frames - 3 + i) * bytes;
-        if (!swm_cuda_check(b, cudaMemcpyAsync(past + (size_t)i * bytes, source, bytes, cudaMemcpyDeviceToDevice, stream),
-                            "key_conv"))
-            return;
-    }
-}
-
-/* Tiling: a block owns 32 vectors of channels of a frame; each of its 8 rows of threads adds every eighth token, and the
- * eight sums meet in shared memory in a fixed order. Bound by memory: 0.48 GB, 0.11 ms for (106480, 2240) bf16. */
-template <typename T, int W>
-__global__ void __launch_bounds__(256) frame_mean_kernel(T *y, const T *x, int64_t tokens, int64_t channels)
-{
-    __shared__ float parts[8][32][W + 1];
-    int64_t c = ((int64_t)blockIdx.x * 32 + threadIdx.x) * W, frame = blockIdx.y;
-    float sum[W] = {};
-    if (c < channels) {
-        const T *from = x + frame * tokens * channels + c;
-#pragma unroll 4
-        for (int64_t s = threadIdx.y; s < tokens; s += 8) {
-            float value[W];
-            swm_load<T, W>(value, from + s * channels);
-#pragma unroll
-            for (int i = 0; i < W; i++) sum[i] += value[i];
-        }
-    }
-#pragma unroll
-    for (int i = 0; i < W; i++) parts[threadIdx.y][threadIdx.x][i] = sum[i];
-    __syncthreads();
-    if (threadIdx.y > 0 || c >= channels) return;
-    for (int row = 1; row < 8; row++)
-#pragma unroll
-        for (int i = 0; i < W; i++) sum[i] += parts[row][threadIdx.x][i];
-#pragma unroll
-    for (int i = 0; i < W; i++) sum[i] /= (float)tokens;
-    swm_store<T, W>(y + frame * channels + c, sum);
-}
-
-extern "C" void swm_cuda_frame_mean(swm_backend *b, swm_tensor y, swm_tensor x)
-{
-    int64_t frames = y.shape[0], channels = y.shape[1], tokens = x.shape[0] / frames;
-    cudaStream_t stream = swm_cuda_device_of(b)->stream;
-    SWM_CUDA_BY_TYPE(b->compute, {
-        T *to = swm_elements<T>(y);
-        const T *from = swm_elements<T>(x);
-        bool wide = channels % swm_wide<T> == 0 && swm_aligned(to) && swm_aligned(from);
-        dim3 blocks(swm_blocks(channels / (wide ? swm_wide<T> : 1), 32), (unsigned)frames), threads(32, 8);
-        if (wide)
-            frame_mean_kernel<T, swm_wide<T>><<<blocks, threads, 0, stream>>>(to, from, tokens, channels);
-        else
-            frame_mean_kernel<T, 1><<<blocks, threads, 0, stream>>>(to, from, tokens, channels);
-    });
-    swm_cuda_launched(b, "frame_mean");
-}
-
-/* 2420 values: a thread each. */
-template <typename T>
-__global__ void __launch_bounds__(256)
-    gdn_decay_kernel(float *y, const T *u, const T *a_log, const T *dt_bias, int64_t count, int64_t heads)
-{
-    int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    if (i >= count) return;
-    float x = swm_float_of(u[i]) + swm_float_of(dt_bias[i % heads]);
-    float softplus = x > 20.0f ? x : log1pf(expf(x));
-    y[i] = expf(-expf(swm_float_of(a_log[i % heads])) * softplus);
-}
-
-extern "C" void swm_cuda_gdn_decay(swm_backend *b, swm_tensor y, swm_tensor u, swm_tensor a_log, swm_tensor dt_bias)
-{
-    int64_t count = swm_count(u);
-    SWM_CUDA_BY_TYPE(b->compute, {
-        gdn_decay_kernel<<<swm_blocks(count, 256), 256, 0, swm_cuda_device_of(b)->stream>>>(
-            swm_elements<float>(y), swm_elements<const T>(u), swm_elements<const T>(a_log),
-            swm_elements<const T>(dt_bias), count, swm_last(u));
-    });
-    swm_cuda_launched(b, "gdn_decay");
-}
-
-/* Tiling: a block owns a frame; a warp at a time owns a head, its lanes every 32nd token, twice through: for the mean and
- * for the quotient. 17 MB at the release's size: launch-bound. */
-template <typename T>
-__global__ void __launch_bounds__(1024) camera_beta_kernel(float *y, const T *beta, const float *inflation, int tokens, int heads)
-{
-    int64_t first = (int64_t)blockIdx.x * tokens * heads;
-    for (int head = (int)threadIdx.x / 32; head < heads; head += (int)blockDim.x / 32) {
-        float sum = 0;
-        for (int s = (int)threadIdx.x % 32; s < tokens; s += 32) sum += inflation[first + (int64_t)s * heads + head];
-        float divisor = fmaxf(swm_warp_sum(sum) / (float)tokens, 1.0f);
-        for (int s = (int)threadIdx.x % 32; s < tokens; s += 32) {
-            int64_t i = first + (int64_t)s * heads + head;
-            y[i] = swm_float_of(beta[i]) / divisor;
-        }
-    }
-}
-
-extern "C" void swm_cuda_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_tensor inflation, int64_t frames)
-{
-    int64_t heads = swm_last(beta), tokens = beta.shape[0] / frames;
-    unsigned threads = (unsigned)(32 * swm_min(heads, 32));
-    SWM_CUDA_BY_TYPE(b->compute, {
-        camera_beta_kernel<<<(unsigned)frames, threads, 0, swm_cuda_device_of(b)->stream>>>(
-            swm_elements<float>(y), swm_elements<const T>(beta), swm_elements<const float>(inflation), (int)tokens,
-            (int)heads);
-    });
-    swm_cuda_launched(b, "gdn_camera_beta");
-}
 
 /* ---- what the steps of the scan share ------------------------------------------------------------------------------- */
 
@@ -443,7 +247,7 @@ typedef struct scan_operands {
 struct scan_step {
     int frame, place; /* place -1: nothing to write */
     bool fresh, adds; /* start from zero; the other direction was here before */
-    __device__ scan_step(int step, bool backward, int frames, const chunk_bits &chunks)
+    __device__ scan_step(int step, bool backward, int frames, const swm_chunk_bits &chunks)
     {
         frame = backward ? frames - 1 - step : step;
         if (backward) {
@@ -469,15 +273,16 @@ __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" :::
 /* Tiling: a block owns 4 * groups columns of one head's memory, which never mix with others, through all frames in both
  * directions: the first half of its threads goes forward, the other backward. A thread owns 4 columns of every D/4-th row.
  * Transitions come by asynchronous copies, one step ahead where shared memory has room (stages 2). Rows of a transition are
- * padded by four floats, so that the eight threads of an access meet different banks.
+ * padded by four floats, so that the eight threads of an access meet different banks. Without STAGED they are read where
+ * they are, for GPUs whose shared memory holds no two of them.
  * Bound by float32 arithmetic: 13.6 GFLOP over 120 blocks at the release's size, 0.3 ms. */
 enum { SCAN_THREADS = 512 };
 
-template <int D>
+template <int D, bool STAGED>
 __global__ void __launch_bounds__(SCAN_THREADS, 1)
-    scan_kernel(const scan_operands o, int groups, int stages, const __grid_constant__ chunk_bits chunks)
+    scan_kernel(const scan_operands o, int groups, int stages, const __grid_constant__ swm_chunk_bits chunks)
 {
-    constexpr int ROWS = D / 4, ROW = D + 4, MATRIX = D * ROW, SQUARE = D * D;
+    constexpr int ROWS = D / 4, ROW = STAGED ? D + 4 : D, MATRIX = D * ROW, SQUARE = D * D;
     extern __shared__ float4 scan_memory[];
     int half = (int)blockDim.x / 2, id = (int)threadIdx.x % half, row = id % ROWS, group = id / ROWS;
     bool backward = (int)threadIdx.x >= half;
@@ -492,6 +297,7 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
     int64_t stride = (int64_t)o.heads * SQUARE; /* from frame to frame */
 
     auto fetch = [&](int step, int stage) {
+        if (!STAGED) return;
         const float *from = transition + (backward ? o.frames - 1 - step : step) * stride;
         for (int i = id * 4; i < SQUARE; i += half * 4) copy_async(matrices + stage * MATRIX + i / D * ROW + i % D, from + i);
     };
@@ -530,7 +336,7 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
             if (owner) add[i] = *reinterpret_cast<const float4 *>(content + at.frame * stride + (row + ROWS * i) * D);
         }
         if (!at.fresh) {
-            const float *matrix = matrices + stage * MATRIX + row * ROW;
+            const float *matrix = (STAGED ? matrices + stage * MATRIX : transition + at.frame * stride) + row * ROW;
 #pragma unroll 4
             for (int k = 0; k < D; k += 4) {
                 float4 m[4];
@@ -572,7 +378,7 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
  * Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
 template <int D>
 __global__ void __launch_bounds__(8 * D, 1)
-    normaliser_kernel(const scan_operands o, const __grid_constant__ chunk_bits chunks)
+    normaliser_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
 {
     constexpr int WARPS = D / 8, SQUARE = D * D;
     __shared__ __align__(16) float states[2][D];
@@ -812,14 +618,16 @@ template <int D>
 static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
 {
     const swm_cuda_device *device = swm_cuda_device_of(b);
-    chunk_bits bits;
-    if (!mark_chunks(b, &bits, how->chunks, s.frames)) return false;
+    swm_chunk_bits bits;
+    if (!swm_mark_chunks(b, &bits, how->chunks, s.frames)) return false;
     /* As few columns a block as keep all blocks resident at once, one a multiprocessor. */
     int groups = 1, stages = 2;
-    while (groups < D / 4 && groups < SCAN_THREADS / (D / 2) && s.heads * ((D / 4 + groups - 1) / groups) > device->processors) groups++;
+    while (groups < D / 4 && groups < SCAN_THREADS / (D / 2) &&
+           s.heads * ((D / 4 + groups - 1) / groups) > device->processors)
+        groups++;
     auto bytes = [&] { return (size_t)(2 * D * (stages * (D + 4) + 4 * groups)) * sizeof(float); };
-    if (bytes() > device->shared_limit) stages = 1;
-    while (groups > 1 && bytes() > device->shared_limit) groups--;
+    while (stages > 0 && bytes() > device->shared_limit) stages--;
+    auto kernel = stages > 0 ? scan_kernel<D, true> : scan_kernel<D, false>;
     scan_operands o = {swm_elements<const float>(work->transition),
                        swm_elements<const float>(work->content),
                        swm_elements<float>(work->memory),
@@ -828,8 +636,8 @@ static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *wor
                        s.frames,
                        s.heads};
     dim3 blocks((unsigned)((D / 4 + groups - 1) / groups), (unsigned)s.heads);
-    if (!allow_shared(b, (const void *)scan_kernel<D>, bytes())) return false;
-    scan_kernel<D><<<blocks, (unsigned)(D / 2 * groups), bytes(), device->stream>>>(o, groups, stages, bits);
+    if (!allow_shared(b, (const void *)kernel, bytes())) return false;
+    kernel<<<blocks, (unsigned)(D / 2 * groups), bytes(), device->stream>>>(o, groups, stages, bits);
     if (how->normalise) {
         scan_operands z = o;
         z.transition = swm_elements<const float>(work->normaliser_transition);

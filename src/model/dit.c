@@ -47,11 +47,11 @@ void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption
     }
     swm_mark mark = swm_mark_of(b);
     const swm_dit_outer *outer = swm_weights_use(b, &dit->outer, sizeof dit->outer);
-    swm_tensor y = SWM_UPLOAD(b, b->compute, states, tokens, dit->size.caption_channels);     /* (L,caption) */
-    y = swm_linear(b, y, outer->caption_in.weight, outer->caption_in.bias, SWM_GELU_TANH);    /* (L,C) */
-    y = linear(b, y, outer->caption_out);                                                     /* (L,C) */
+    swm_tensor y = SWM_UPLOAD(b, b->compute, states, tokens, dit->size.caption_channels);  /* (L,caption) */
+    y = swm_linear(b, y, outer->caption_in.weight, outer->caption_in.bias, SWM_GELU_TANH); /* (L,C) */
+    y = linear(b, y, outer->caption_out);                                                  /* (L,C) */
     swm_trace(b, y, "y_embedder");
-    y = swm_rms_norm(b, y, outer->caption_norm, 1e-5f, 0);                                    /* (L,C) */
+    y = swm_rms_norm(b, y, outer->caption_norm, 1e-5f, 0); /* (L,C) */
     swm_trace(b, y, "attention_y_norm");
     swm_weights_done(b, &dit->outer);
     for (int64_t i = 0; i < dit->size.depth; i++) {
@@ -59,9 +59,9 @@ void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption
         const swm_dit_block *w = swm_weights_use(b, &dit->blocks[i], sizeof *w);
         swm_affine kv = w->cross_kv;
         swm_tensor k = swm_linear(b, y, swm_rows(kv.weight, 0, channels), swm_rows(kv.bias, 0, channels), SWM_IDENTITY);
-        swm_copy(b, caption->keys[i], swm_rms_norm(b, k, w->cross_k_norm, 1e-6f, 0));         /* (L,C) */
+        swm_copy(b, caption->keys[i], swm_rms_norm(b, k, w->cross_k_norm, 1e-6f, 0)); /* (L,C) */
         swm_linear_to(b, caption->values[i], y, swm_rows(kv.weight, channels, channels),
-                      swm_rows(kv.bias, channels, channels), SWM_IDENTITY);                   /* (L,C) */
+                      swm_rows(kv.bias, channels, channels), SWM_IDENTITY); /* (L,C) */
         swm_weights_done(b, &dit->blocks[i]);
         swm_release(b, block_mark);
     }
@@ -134,8 +134,8 @@ static swm_dit_gates gates_of(swm_backend *b, const swm_dit_block *w, swm_tensor
 {
     swm_tensor mean = swm_frame_mean(b, a, frames); /* (T,C) */
     return (swm_dit_gates){
-        .beta = swm_linear(b, a, w->beta.weight, w->beta.bias, SWM_SIGMOID),             /* (N,H) */
-        .decay = swm_gdn_decay(b, linear(b, mean, w->decay), w->a_log, w->dt_bias),      /* (T,H) */
+        .beta = swm_linear(b, a, w->beta.weight, w->beta.bias, SWM_SIGMOID),        /* (N,H) */
+        .decay = swm_gdn_decay(b, linear(b, mean, w->decay), w->a_log, w->dt_bias), /* (T,H) */
     };
 }
 
@@ -153,8 +153,15 @@ static swm_tensor gdn_branch(swm_backend *b, const swm_dit *dit, const swm_dit_b
     k = swm_transform_heads(b, k, &how);     /* (N,C) */
     swm_tensor v = project(b, a, w->qkv, 2); /* (N,C) */
     swm_gdn scan = {
-        .q = q, .k = k, .v = v, .rotation = step->view->rotation, .beta = gates->beta, .decay = gates->decay,
-        .normalise = true, .chunks = step->chunks, .keep_state = step->keep,
+        .q = q,
+        .k = k,
+        .v = v,
+        .rotation = step->view->rotation,
+        .beta = gates->beta,
+        .decay = gates->decay,
+        .normalise = true,
+        .chunks = step->chunks,
+        .keep_state = step->keep,
     };
     if (memory != NULL) {
         scan.state = memory->state;
@@ -170,9 +177,9 @@ static swm_tensor self_attention(swm_backend *b, const swm_dit *dit, const swm_d
     swm_dit_gates gates = {0};
     if (!softmax) gates = gates_of(b, w, a, step->view->frames);
     swm_tensor o = softmax ? softmax_branch(b, dit, w, step, memory, a)
-                           : gdn_branch(b, dit, w, step, memory, a, &gates);                    /* (N,C) */
-    swm_tensor camera = swm_dit_camera_branch(b, dit, w, step, memory, softmax, a, &gates);     /* (N,C) */
-    swm_linear_add(b, o, camera, w->out_camera.weight, w->out_camera.bias);                     /* main + camera */
+                           : gdn_branch(b, dit, w, step, memory, a, &gates);                /* (N,C) */
+    swm_tensor camera = swm_dit_camera_branch(b, dit, w, step, memory, softmax, a, &gates); /* (N,C) */
+    swm_linear_add(b, o, camera, w->out_camera.weight, w->out_camera.bias);                 /* main + camera */
     swm_multiply_silu(b, o, linear(b, a, w->output_gate));
     return linear(b, o, w->projection); /* (N,C) */
 }
@@ -184,9 +191,9 @@ static swm_tensor cross_attention(swm_backend *b, const swm_dit *dit, const swm_
 {
     swm_attention how = {
         .heads = dit->size.heads, .scale = (float)(1.0 / sqrt((double)dit->size.head)), .key_bias = caption->bias};
-    swm_tensor q = swm_rms_norm(b, linear(b, x, w->cross_q), w->cross_q_norm, 1e-6f, 0);    /* (N,C) */
-    swm_tensor o = swm_attend(b, q, caption->keys[block], caption->values[block], &how);    /* (N,C) */
-    return linear(b, o, w->cross_out);                                                      /* (N,C) */
+    swm_tensor q = swm_rms_norm(b, linear(b, x, w->cross_q), w->cross_q_norm, 1e-6f, 0); /* (N,C) */
+    swm_tensor o = swm_attend(b, q, caption->keys[block], caption->values[block], &how); /* (N,C) */
+    return linear(b, o, w->cross_out);                                                   /* (N,C) */
 }
 
 static swm_tensor feed_forward(swm_backend *b, const swm_dit_block *w, const swm_dit_step *step, swm_dit_memory *memory,
@@ -198,9 +205,10 @@ static swm_tensor feed_forward(swm_backend *b, const swm_dit_block *w, const swm
     for (int64_t frame = 0; frame < view->frames; frame += slice) {
         int64_t first = frame * tokens, count = swm_min(slice, view->frames - frame) * tokens;
         swm_mark mark = swm_mark_of(b);
-        swm_tensor e = swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_SILU); /* (n,2F) */
-        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width);      /* (n,F) */
-        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY);          /* (n,C) */
+        swm_tensor e =
+            swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_SILU);       /* (n,2F) */
+        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width); /* (n,F) */
+        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY);     /* (n,C) */
         swm_release(b, mark);
     }
     swm_tensor tail = memory != NULL ? memory->ffn_tail : (swm_tensor){0};
@@ -210,7 +218,8 @@ static swm_tensor feed_forward(swm_backend *b, const swm_dit_block *w, const swm
 enum { SHIFT_ATTENTION, SCALE_ATTENTION, GATE_ATTENTION, SHIFT_FFN, SCALE_FFN, GATE_FFN };
 
 /* x (N,C), in place; t (T,6,C). */
-static void block(swm_backend *b, const swm_dit *dit, int64_t index, const swm_dit_step *step, swm_tensor x, swm_tensor t)
+static void block(swm_backend *b, const swm_dit *dit, int64_t index, const swm_dit_step *step, swm_tensor x,
+                  swm_tensor t)
 {
     swm_mark mark = swm_mark_of(b);
     const swm_dit_block *w = swm_weights_use(b, &dit->blocks[index], sizeof *w);
@@ -251,19 +260,20 @@ swm_tensor swm_dit_forward(swm_backend *b, const swm_dit *dit, const swm_dit_ste
     swm_mark mark = swm_mark_of(b);
 
     const swm_dit_outer *w = swm_weights_use(b, &dit->outer, sizeof *w);
-    swm_tensor cells = swm_channels_last(b, step->latent);                                      /* (T,h,w,c) */
-    swm_tensor x = linear(b, SWM_RESHAPE(cells, tokens, s->latent_channels), w->x_embedder);    /* (N,C) */
+    swm_tensor cells = swm_channels_last(b, step->latent);                                   /* (T,h,w,c) */
+    swm_tensor x = linear(b, SWM_RESHAPE(cells, tokens, s->latent_channels), w->x_embedder); /* (N,C) */
     swm_trace(b, x, "x_embedder");
-    swm_tensor time = time_embedding(b, w, step);                                               /* (T,C) */
+    swm_tensor time = time_embedding(b, w, step); /* (T,C) */
     swm_trace(b, time, "t_embedder");
-    swm_tensor t = linear(b, swm_silu(b, time), w->time_block);                                 /* (T,6C) */
+    swm_tensor t = linear(b, swm_silu(b, time), w->time_block); /* (T,6C) */
     swm_trace(b, t, "t_block");
     t = SWM_RESHAPE(t, view->frames, 6, s->channels);
 
     for (int64_t i = 0; i < s->depth; i++) block(b, dit, i, step, x, t);
 
-    swm_tensor modulation = swm_modulation(b, SWM_RESHAPE(time, view->frames, 1, s->channels), w->final_table); /* (T,2,C) */
-    x = linear(b, swm_adaptive_norm(b, x, modulation, 0, 1), w->final);                         /* (N,c) */
+    swm_tensor modulation =
+        swm_modulation(b, SWM_RESHAPE(time, view->frames, 1, s->channels), w->final_table); /* (T,2,C) */
+    x = linear(b, swm_adaptive_norm(b, x, modulation, 0, 1), w->final);                     /* (N,c) */
     swm_trace(b, x, "final_layer");
     x = SWM_RESHAPE(x, view->frames, view->height, view->width, s->latent_channels);
     swm_copy(b, velocity, swm_channels_first(b, x));

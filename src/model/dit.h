@@ -17,9 +17,9 @@ enum { SWM_DIT_MAX_DEPTH = 64 };
 
 /* Sizes. Those that the tensors' shapes tell are read off them; the others come from config.yaml. */
 typedef struct swm_dit_size {
-    int64_t depth, channels;                 /* blocks; C */
-    int64_t heads, head;                     /* H * D = C */
-    int64_t softmax_every;                   /* block i attends by softmax when (i+1) % softmax_every == 0 */
+    int64_t depth, channels;                   /* blocks; C */
+    int64_t heads, head;                       /* H * D = C */
+    int64_t softmax_every;                     /* block i attends by softmax when (i+1) % softmax_every == 0 */
     int64_t latent_channels, plucker_channels; /* in and out; 48 */
     int64_t caption_channels, caption_tokens;
     int64_t ffn; /* F: channels of the FFN after its gate */
@@ -39,20 +39,20 @@ typedef struct swm_dit_outer {
 } swm_dit_outer;
 
 typedef struct swm_dit_block {
-    swm_tensor table;                  /* (6,C): shift, scale, gate of attention, then of the FFN */
-    swm_tensor qkv;                    /* (3C,C), no bias */
-    swm_tensor q_norm, k_norm;         /* (C) */
-    swm_tensor conv_k, conv_k_camera;  /* (C,1,4), GDN blocks only */
-    swm_affine beta, decay;            /* (H,C), GDN blocks only */
-    swm_tensor a_log, dt_bias;         /* (H), GDN blocks only */
+    swm_tensor table;                 /* (6,C): shift, scale, gate of attention, then of the FFN */
+    swm_tensor qkv;                   /* (3C,C), no bias */
+    swm_tensor q_norm, k_norm;        /* (C) */
+    swm_tensor conv_k, conv_k_camera; /* (C,1,4), GDN blocks only */
+    swm_affine beta, decay;           /* (H,C), GDN blocks only */
+    swm_tensor a_log, dt_bias;        /* (H), GDN blocks only */
     swm_affine q_camera, k_camera, v_camera, out_camera;
     swm_tensor q_norm_camera, k_norm_camera;
     swm_affine output_gate, projection, plucker;
     swm_affine cross_q, cross_kv, cross_out;
     swm_tensor cross_q_norm, cross_k_norm;
-    swm_affine expand;                 /* (2F,C) */
-    swm_affine depthwise;              /* (2F,1,3,3) */
-    swm_tensor contract, temporal;     /* (C,F), (C,C,3,1) */
+    swm_affine expand;             /* (2F,C) */
+    swm_affine depthwise;          /* (2F,1,3,3) */
+    swm_tensor contract, temporal; /* (C,F), (C,C,3,1) */
 } swm_dit_block;
 
 typedef struct swm_dit {
@@ -77,8 +77,8 @@ static inline bool swm_dit_is_softmax(const swm_dit_size *size, int64_t block)
 
 /* What a caption contributes: keys and values of every block's cross attention. */
 typedef struct swm_dit_caption {
-    swm_tensor bias;                                                  /* F32 (L): 0, or -10000 for padding */
-    swm_tensor keys[SWM_DIT_MAX_DEPTH], values[SWM_DIT_MAX_DEPTH];    /* (L,C) */
+    swm_tensor bias;                                               /* F32 (L): 0, or -10000 for padding */
+    swm_tensor keys[SWM_DIT_MAX_DEPTH], values[SWM_DIT_MAX_DEPTH]; /* (L,C) */
 } swm_dit_caption;
 /* states (L,caption channels) and mask (L), 1 = token, on the host; both may be NULL under plan. */
 void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption *caption, int64_t tokens,
@@ -103,10 +103,10 @@ void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view
 
 /* What one block remembers of earlier chunks. */
 typedef struct swm_dit_memory {
-    swm_tensor state, normaliser, camera_state; /* F32 (H,D,D), (H,D), (H,D,D): GDN blocks */
-    swm_tensor key_tail, camera_key_tail;       /* (3*S,C): GDN blocks */
+    swm_tensor state, normaliser, camera_state;          /* F32 (H,D,D), (H,D), (H,D,D): GDN blocks */
+    swm_tensor key_tail, camera_key_tail;                /* (3*S,C): GDN blocks */
     swm_tensor keys, values, camera_keys, camera_values; /* (capacity*S,C): softmax blocks */
-    swm_tensor ffn_tail;                        /* (S,C) */
+    swm_tensor ffn_tail;                                 /* (S,C) */
 } swm_dit_memory;
 
 /* Which earlier chunks softmax attention may see. GDN blocks remember everything in their state. */
@@ -117,11 +117,11 @@ typedef struct swm_dit_window {
 
 typedef struct swm_dit_state {
     swm_dit_window window;
-    int64_t tokens;                  /* S */
-    int64_t capacity;                /* frames that fit in a window, the current chunk included */
-    int64_t held;                    /* chunks in the window */
+    int64_t tokens;                      /* S */
+    int64_t capacity;                    /* frames that fit in a window, the current chunk included */
+    int64_t held;                        /* chunks in the window */
     int64_t held_frames[SWM_MAX_CHUNKS]; /* frames of each, oldest first */
-    int64_t context;                 /* frames in the window */
+    int64_t context;                     /* frames in the window */
     swm_dit_memory blocks[SWM_DIT_MAX_DEPTH];
 } swm_dit_state;
 
@@ -135,13 +135,13 @@ void swm_dit_state_advance(swm_backend *b, const swm_dit *dit, swm_dit_state *st
 /* ---- the forward -------------------------------------------------------------------------------------------------- */
 
 typedef struct swm_dit_step {
-    swm_tensor latent;       /* (c,T,h,w) */
-    const float *timesteps;  /* (T) in 0..1000, truncated to whole numbers inside; host memory, may be NULL under plan */
+    swm_tensor latent;      /* (c,T,h,w) */
+    const float *timesteps; /* (T) in 0..1000, truncated to whole numbers inside; host memory, may be NULL under plan */
     const swm_dit_caption *caption;
     const swm_dit_view *view;
-    swm_chunks chunks;       /* {1,{0}}: one span that looks both ways */
-    swm_dit_state *state;    /* NULL: nothing came before */
-    bool keep;               /* write this span into the state */
+    swm_chunks chunks;    /* {1,{0}}: one span that looks both ways */
+    swm_dit_state *state; /* NULL: nothing came before */
+    bool keep;            /* write this span into the state */
 } swm_dit_step;
 
 /* The flow velocity (noise minus data), (c,T,h,w). */

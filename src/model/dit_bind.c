@@ -8,8 +8,16 @@
 swm_dit_size swm_dit_release_size(void)
 {
     return (swm_dit_size){
-        .depth = 20, .channels = 2240, .heads = 20, .head = 112, .softmax_every = 4, .latent_channels = 128,
-        .plucker_channels = 48, .caption_channels = 2304, .caption_tokens = 300, .ffn = 6720,
+        .depth = 20,
+        .channels = 2240,
+        .heads = 20,
+        .head = 112,
+        .softmax_every = 4,
+        .latent_channels = 128,
+        .plucker_channels = 48,
+        .caption_channels = 2304,
+        .caption_tokens = 300,
+        .ffn = 6720,
     };
 }
 

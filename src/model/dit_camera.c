@@ -50,8 +50,8 @@ static void fill_rays(const void *user, float *values)
 {
     const ray_fill *r = user;
     const swm_dit_cameras *c = r->cameras;
-    swm_ray_matrices(r->inverse ? NULL : values, r->inverse ? values : NULL, c->conditions, c->frames, c->height, c->width,
-                     r->round_to_bf16);
+    swm_ray_matrices(r->inverse ? NULL : values, r->inverse ? values : NULL, c->conditions, c->frames, c->height,
+                     c->width, r->round_to_bf16);
 }
 
 void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view, const swm_dit_cameras *cameras)
@@ -61,7 +61,8 @@ void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view
     rotation_fill rotation = {cameras, head, false};
     view->rotation = swm_upload_computed(b, SWM_F32, fill_rotation, &rotation, 3, (int64_t[]){tokens, head / 2, 2});
     rotation.camera = true;
-    view->camera_rotation = swm_upload_computed(b, SWM_F32, fill_rotation, &rotation, 3, (int64_t[]){tokens, head / 4, 2});
+    view->camera_rotation =
+        swm_upload_computed(b, SWM_F32, fill_rotation, &rotation, 3, (int64_t[]){tokens, head / 4, 2});
     ray_fill rays = {cameras, b->compute == SWM_BF16, false};
     view->rays = swm_upload_computed(b, SWM_F32, fill_rays, &rays, 2, (int64_t[]){tokens, 16});
     rays.inverse = true;
@@ -71,7 +72,7 @@ void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view
     swm_mark mark = swm_mark_of(b);
     const swm_dit_outer *w = swm_weights_use(b, &dit->outer, sizeof *w);
     swm_tensor p = SWM_UPLOAD(b, b->compute, cameras->plucker, dit->size.plucker_channels, cameras->frames,
-                              cameras->height, cameras->width);              /* (48,T,h,w) */
+                              cameras->height, cameras->width);                   /* (48,T,h,w) */
     p = SWM_RESHAPE(swm_channels_last(b, p), tokens, dit->size.plucker_channels); /* (N,48) */
     swm_linear_to(b, view->plucker, p, w->plucker_embedder.weight, w->plucker_embedder.bias, SWM_IDENTITY); /* (N,C) */
     swm_trace(b, view->plucker, "plucker_embedder");
@@ -90,8 +91,11 @@ static swm_tensor linear(swm_backend *b, swm_tensor x, swm_affine w)
 static swm_head_transform into_rays(const swm_dit *dit, const swm_dit_view *view, bool query)
 {
     return (swm_head_transform){
-        .heads = dit->size.heads, .epsilon = 1e-5f, .rotation = view->camera_rotation,
-        .rays = query ? view->rays : view->rays_inverse, .transpose = query,
+        .heads = dit->size.heads,
+        .epsilon = 1e-5f,
+        .rotation = view->camera_rotation,
+        .rays = query ? view->rays : view->rays_inverse,
+        .transpose = query,
     };
 }
 
@@ -131,7 +135,12 @@ static swm_tensor gdn_branch(swm_backend *b, const swm_dit *dit, const swm_dit_b
     how = into_rays(dit, step->view, false);
     swm_tensor v = swm_transform_heads(b, linear(b, a, w->v_camera), &how); /* (N,C) */
     swm_gdn scan = {
-        .q = q, .k = k, .v = v, .decay = gates->decay, .chunks = step->chunks, .keep_state = step->keep,
+        .q = q,
+        .k = k,
+        .v = v,
+        .decay = gates->decay,
+        .chunks = step->chunks,
+        .keep_state = step->keep,
         .beta = swm_gdn_camera_beta(b, gates->beta, inflation, step->view->frames), /* (N,H) */
     };
     if (memory != NULL) scan.state = memory->camera_state;

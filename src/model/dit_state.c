@@ -73,7 +73,8 @@ static void drop_chunk(swm_backend *b, const swm_dit *dit, swm_dit_state *state,
 void swm_dit_state_advance(swm_backend *b, const swm_dit *dit, swm_dit_state *state, int64_t frames)
 {
     SWM_REQUIRE(state->held < SWM_MAX_CHUNKS && state->context + frames <= state->capacity,
-                "%lld frames after %lld of %lld", (long long)frames, (long long)state->context, (long long)state->capacity);
+                "%lld frames after %lld of %lld", (long long)frames, (long long)state->context,
+                (long long)state->capacity);
     state->held_frames[state->held++] = frames;
     state->context += frames;
     /* The sink is the first chunk and counts as one of the window's. */

@@ -18,7 +18,8 @@ int swm_sampler_from_name(const char *name, swm_sampler *sampler, swm_error *err
             *sampler = (swm_sampler)i;
             return 0;
         }
-    return swm_fail(error, "sampler \"%s\" is unknown; flow_euler_ltx, flow_dpm-solver and chunk_flow_euler are known", name);
+    return swm_fail(error, "sampler \"%s\" is unknown; flow_euler_ltx, flow_dpm-solver and chunk_flow_euler are known",
+                    name);
 }
 
 const char *swm_sampler_name(swm_sampler sampler) { return sampler_names[sampler]; }

@@ -27,11 +27,11 @@ typedef void (*swm_step_function)(void *user, int step, int steps, const float *
 
 typedef struct swm_sampling {
     swm_sampler sampler;
-    int steps;                /* 2..SWM_MAX_STEPS */
-    double shift;             /* flow shift */
-    swm_chunks chunks;        /* the clip's chunks; {1,{0}} for bidirectional models */
-    double interval;          /* SWM_CHUNK_FLOW_EULER: steps between chunk starts as a part of all; 0: 1 / chunks */
-    bool round_to_bf16;       /* keep the latent in bf16 between steps, as the reference does when it runs in bf16 */
+    int steps;          /* 2..SWM_MAX_STEPS */
+    double shift;       /* flow shift */
+    swm_chunks chunks;  /* the clip's chunks; {1,{0}} for bidirectional models */
+    double interval;    /* SWM_CHUNK_FLOW_EULER: steps between chunk starts as a part of all; 0: 1 / chunks */
+    bool round_to_bf16; /* keep the latent in bf16 between steps, as the reference does when it runs in bf16 */
     swm_velocity_function velocity;
     swm_step_function after_step; /* may be NULL */
     void *user;
