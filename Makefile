@@ -3,6 +3,8 @@
 #   BUILD=DIR       where objects and programs go (build)
 #   ARCH=native     instruction set of the CPU kernels, as gcc's -march (x86-64-v3 for a binary that travels)
 #   BLAS=openblas   pkg-config name of the CBLAS
+#   CUDA=DIR        CUDA toolkit 12.8 or later with cuDNN 9; builds the GPU backend too (without: CPU only)
+#   CUDA_ARCHS=...  GPUs to build for (90a 80 89 100 120)
 #   SANITIZE=1      AddressSanitizer and UBSan, in a build folder of its own
 #   PREFIX=/usr/local, DESTDIR=    for `make install`
 
@@ -36,14 +38,23 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion
 CFLAGS ?= -O3 -g
 FLAGS = -std=c11 -D_GNU_SOURCE -fopenmp -fPIC -fvisibility=hidden -MMD -MP -march=$(ARCH) $(WARNINGS) $(CFLAGS) \
         $(SANITIZERS) -Iinclude -Isrc -DSWM_VERSION='"$(VERSION)"' -DSWM_DATADIR='"$(PREFIX)/share/sanawm"'
-LIBS = $(package_libs) -lm -lpthread
+LIBS = $(package_libs) $(CUDA_LIBS) -lm -lpthread
 
 SOURCES := $(wildcard src/*.c src/*/*.c)
 SOURCES := $(filter-out src/cuda/%,$(SOURCES))
+ifdef CUDA
+KERNELS := $(wildcard src/cuda/*.cu)
+CUDA_ARCHS ?= 90a 80 89 100 120
+CUDA_LIBS := -L$(CUDA)/lib64 -lcublasLt -lcudart_static -lstdc++ -ldl -lrt
+NVCC_FLAGS := -O3 -std=c++17 -lineinfo -Xcompiler -fPIC,-Wall,-Wextra -Iinclude -Isrc \
+              $(foreach arch,$(CUDA_ARCHS),-gencode arch=compute_$(arch),code=sm_$(arch))
+else
+SOURCES += src/cuda/absent.c
+endif
 CLI := $(wildcard cli/*.c) bench/stages.c
 TESTS := $(wildcard tests/*.c)
 FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
-OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/src/camera/viewer.o
+OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(KERNELS:%.cu=$(BUILD)/%.o) $(BUILD)/src/camera/viewer.o
 CLI_OBJECTS := $(CLI:%.c=$(BUILD)/%.o)
 TEST_OBJECTS := $(TESTS:%.c=$(BUILD)/%.o)
 
@@ -84,6 +95,10 @@ $(BUILD)/src/camera/viewer.c: src/camera/viewer.html tools/embed.awk
 
 $(BUILD)/src/camera/viewer.o: $(BUILD)/src/camera/viewer.c src/camera/html.h
 	$(CC) $(FLAGS) -c $< -o $@
+
+$(BUILD)/%.o: %.cu
+	@mkdir -p $(@D)
+	$(CUDA)/bin/nvcc $(NVCC_FLAGS) -MMD -MP -c $< -o $@
 
 $(LIBRARY): $(OBJECTS)
 	rm -f $@
@@ -130,6 +145,15 @@ $(BUILD)/golden: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
 # The example is built against the shared library, as a user would build it.
 $(BUILD)/example: examples/generate.c $(SHARED)
 	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) $(SANITIZERS) -Iinclude $< -L$(BUILD) -lsanawm -Wl,-rpath,'$$ORIGIN' -o $@
+
+# The GPU tests link core, cuda, model and what reads weights, and carry their libraries along where they can, so that the
+# program runs on a bare CUDA machine.
+CUDA_TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/cuda/*.c))
+BARE_LIBS := -l:libopenblas.a -l:libavutil.a -l:libyaml.a -l:libz.a -lcjson $(CUDA_LIBS) -lm -lpthread
+$(BUILD)/cuda-tests: $(CUDA_TEST_OBJECTS) $(LIBRARY)
+	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
+$(BUILD)/golden-bare: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
+	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
 
 deps:
 	@tools/install-packages build $(PACKAGES) cmocka

@@ -107,10 +107,25 @@ static void put_ink(swm_canvas *canvas, const char *kind, swm_ink ink)
     put_attribute(canvas, text, ink.opacity);
 }
 
+/* Is a point so near to the straight line between two others that a reader cannot see it missing? */
+static bool superfluous(const double before[2], const double point[2], const double after[2])
+{
+    const double dx = after[0] - before[0], dy = after[1] - before[1], length = hypot(dx, dy);
+    const double x = point[0] - before[0], y = point[1] - before[1];
+    if (length < 0.3) return hypot(x, y) < 0.3;
+    const double along = (x * dx + y * dy) / length;
+    return along >= 0 && along <= length && fabs(x * dy - y * dx) / length < 0.03;
+}
+
+/* Points that make no difference are left out, but not many in a row, over which small differences would add up. */
 static void put_points(swm_canvas *canvas, const double (*points)[2], int count)
 {
     put(canvas, " points=\"");
+    int written = 0;
     for (int i = 0; i < count; i++) {
+        if (i > 0 && i + 1 < count && i - written < 16 && superfluous(points[written], points[i], points[i + 1]))
+            continue;
+        written = i;
         if (i > 0) put(canvas, " ");
         put_number(canvas, points[i][0]);
         put(canvas, ",");

@@ -12,9 +12,9 @@
 
 /* --- colours --- */
 
-/* Distinguishable by people of any colour vision as far as eight can be. */
-static const uint32_t SERIES[SWM_PLOT_MOST_PATHS] = {0x2f6dac, 0xd0722a, 0x2a9d8f, 0xb5446e,
-                                                     0x6c5aa8, 0x8a7a1f, 0x5c8fd6, 0x6b7280};
+/* Distinguishable by people of any colour vision as far as eight can be; none is the start's green. */
+static const uint32_t SERIES[SWM_PLOT_MOST_PATHS] = {0x2f6dac, 0xd0722a, 0xb5446e, 0x6c5aa8,
+                                                     0x8a7a1f, 0x5c8fd6, 0x4c7a3d, 0x6b7280};
 
 uint32_t swm_plot_mix(uint32_t a, uint32_t b, double t)
 {

@@ -28,7 +28,7 @@ static inline bool swm_aligned(const void *p) { return (uintptr_t)p % 16 == 0; }
 /* Blocks of `size` that cover `count`, for gridDim.x. */
 static inline unsigned swm_blocks(int64_t count, int64_t size) { return (unsigned)((count + size - 1) / size); }
 
-/* ---- elements and vectors ------------------------------------------------------------------------------------------- */
+/* ---- elements and vectors ---------------------------------------------------------------------------------------- */
 
 __device__ inline float swm_float_of(float x) { return x; }
 __device__ inline float swm_float_of(__nv_bfloat16 x) { return __bfloat162float(x); }
@@ -47,10 +47,18 @@ __device__ inline uint32_t swm_pair(float low, float high)
 
 /* Memory of BYTES bytes as the widest type that it is a multiple of. */
 template <int BYTES> struct swm_word;
-template <> struct swm_word<16> { using type = uint4; };
-template <> struct swm_word<8> { using type = uint2; };
-template <> struct swm_word<4> { using type = uint32_t; };
-template <> struct swm_word<2> { using type = uint16_t; };
+template <> struct swm_word<16> {
+    using type = uint4;
+};
+template <> struct swm_word<8> {
+    using type = uint2;
+};
+template <> struct swm_word<4> {
+    using type = uint32_t;
+};
+template <> struct swm_word<2> {
+    using type = uint16_t;
+};
 
 /* W elements at an address that is a multiple of their size, up to 16 bytes an access. */
 template <typename T, int W> struct swm_raw {
@@ -111,7 +119,7 @@ template <typename T, int W> __device__ inline void swm_store(T *to, const float
     raw.store(to);
 }
 
-/* ---- activations ------------------------------------------------------------------------------------------------------ */
+/* ---- activations ------------------------------------------------------------------------------------------------- */
 
 /* The hardware's exponential is good to 2 units in the last place plus |x| 2^-24; large negative x gives 0. */
 __device__ inline float swm_sigmoid(float x) { return __fdividef(1.0f, 1.0f + __expf(-x)); }
@@ -122,7 +130,7 @@ __device__ inline float swm_gelu_tanh_of(float x)
     return x * swm_sigmoid(2.0f * u); /* 0.5 (1 + tanh u) = sigmoid(2u) */
 }
 
-/* ---- sums --------------------------------------------------------------------------------------------------------------- */
+/* ---- sums -------------------------------------------------------------------------------------------------------- */
 
 /* Over a warp; every lane has the sum. A butterfly: the order does not depend on anything. */
 __device__ inline float swm_warp_sum(float x)
@@ -148,7 +156,7 @@ template <int THREADS> __device__ inline float swm_row_sum(float x)
     return x;
 }
 
-/* ---- chunks -------------------------------------------------------------------------------------------------------------- */
+/* ---- chunks ------------------------------------------------------------------------------------------------------ */
 
 /* Where chunks start, one bit a frame; travels as a kernel parameter. */
 enum { SWM_CUDA_FRAMES = 4096 };
@@ -157,6 +165,7 @@ typedef struct swm_chunk_bits {
     __device__ bool starts(int frame) const { return words[frame / 32] >> frame % 32 & 1; }
 } swm_chunk_bits;
 
+/* False with an error when there are too many frames. */
 static inline bool swm_mark_chunks(swm_backend *b, swm_chunk_bits *bits, swm_chunks chunks, int64_t frames)
 {
     *bits = {};

@@ -13,65 +13,63 @@
 
 /* ---- the padded input ------------------------------------------------------------------------------------------------------ */
 
-enum { PAD_THREADS = 256 };
+enum { PAD_THREADS = 256, MOST_ROWS = 65535 };
 
 struct pad_arguments {
-    int64_t frames, height, width, channels; /* of the input */
-    int64_t pixels;                          /* of the padded volume */
-    int lanes;                               /* of a pixel, a power of two up to 32 */
+    int frames, height, width; /* of the input */
+    int64_t channels;
+    int lanes; /* of a pixel, a power of two up to 32 */
     bool causal, reflect, norm_silu;
 };
 
-/* The pixel that a padded pixel shows: of x, of the cache, or nothing. */
+/* The pixel of the input that a padded pixel shows; NULL: nothing but zeros. */
 template <typename T>
-__device__ inline const T *source_of(const pad_arguments &a, const T *x, const T *cache, int64_t pixel, bool *ready)
+__device__ inline const T *source_of(const pad_arguments &a, const T *x, int frame, int row, int column)
 {
-    int64_t w = pixel % (a.width + 2), h = pixel / (a.width + 2) % (a.height + 2),
-            t = pixel / (a.width + 2) / (a.height + 2);
-    *ready = a.causal && t < 2 && cache != NULL;
-    if (*ready) return cache + pixel * a.channels;
-    t -= a.causal ? 2 : 1;
+    int t = frame - (a.causal ? 2 : 1), h = row - 1, w = column - 1;
     t = t < 0 ? 0 : t < a.frames ? t : a.frames - 1;
-    h -= 1;
-    w -= 1;
     if (a.reflect) {
         h = h < 0 ? 1 : h == a.height ? a.height - 2 : h;
         w = w < 0 ? 1 : w == a.width ? a.width - 2 : w;
     }
     if (h < 0 || h == a.height || w < 0 || w == a.width) return NULL;
-    return x + ((t * a.height + h) * a.width + w) * a.channels;
+    return x + (((int64_t)t * a.height + h) * a.width + w) * a.channels;
 }
 
-/* cache: two padded frames that come first, or NULL. */
+/* Blocks: pieces of a row, rows, frames of the padded volume. cache: two padded frames that come first, or NULL. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(PAD_THREADS)
     pad_kernel(T *padded, const T *x, const T *cache, const pad_arguments a)
 {
-    int lane = (int)threadIdx.x % a.lanes;
-    int64_t pixel = ((int64_t)blockIdx.x * PAD_THREADS + threadIdx.x) / a.lanes;
-    bool ready = true;
-    const T *from = pixel < a.pixels ? source_of(a, x, cache, pixel, &ready) : NULL;
-    float square = 0;
+    int thread = (int)(blockIdx.x * PAD_THREADS + threadIdx.x), column = thread / a.lanes, step = a.lanes * W;
+    int frame = (int)blockIdx.z, row = (int)blockIdx.y, first = thread % a.lanes * W;
+    bool inside = column < a.width + 2, ready = a.causal && frame < 2 && cache != NULL;
+    int64_t at = (((int64_t)frame * (a.height + 2) + row) * (a.width + 2) + column) * a.channels;
+    const T *from = !inside ? NULL : ready ? cache + at : source_of(a, x, frame, row, column);
+    bool change = a.norm_silu && !ready && from != NULL;
+    /* The first vector stays in registers: with up to 32 vectors a pixel nothing is read twice. */
+    swm_raw<T, W> raw;
+    raw.clear();
+    if (from != NULL && first < a.channels) raw.load(from + first);
+    float scale = 0;
     if (a.norm_silu) {
-        if (from != NULL && !ready)
-            for (int64_t c = lane * W; c < a.channels; c += a.lanes * W) {
+        float square = 0;
+#pragma unroll
+        for (int i = 0; i < W; i++) square = fmaf(raw.get(i), raw.get(i), square);
+        if (change)
+            for (int64_t c = first + step; c < a.channels; c += step) {
                 float values[W];
                 swm_load<T, W>(values, from + c);
 #pragma unroll
                 for (int i = 0; i < W; i++) square = fmaf(values[i], values[i], square);
             }
         for (int distance = a.lanes / 2; distance > 0; distance /= 2) square += __shfl_xor_sync(~0u, square, distance);
+        scale = 1.0f / sqrtf(square / (float)a.channels + 1e-8f);
     }
-    if (pixel >= a.pixels) return;
-    bool change = a.norm_silu && !ready;
-    float scale = 1.0f / sqrtf(square / (float)a.channels + 1e-8f);
-    for (int64_t c = lane * W; c < a.channels; c += a.lanes * W) {
-        swm_raw<T, W> raw;
-        if (from == NULL)
-            raw.clear();
-        else
-            raw.load(from + c);
-        if (from != NULL && change) {
+    if (!inside) return;
+    for (int64_t c = first; c < a.channels; c += step) {
+        if (c > first && from != NULL) raw.load(from + c);
+        if (change) {
             float values[W];
 #pragma unroll
             for (int i = 0; i < W; i++) {
@@ -80,7 +78,7 @@ static __global__ void __launch_bounds__(PAD_THREADS)
             }
             raw.set(values);
         }
-        raw.store(padded + pixel * a.channels + c);
+        raw.store(padded + at + c);
     }
 }
 
@@ -90,12 +88,16 @@ template <typename T> static void pad(swm_backend *b, swm_tensor padded, swm_ten
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
     bool cached = swm_present(how->cache) && how->cache_filled;
     const T *cache = cached ? swm_elements<T>(how->cache) : NULL;
+    if (padded.shape[0] > MOST_ROWS || padded.shape[1] > MOST_ROWS || padded.shape[2] > INT32_MAX / 64) {
+        swm_fail(&b->error, "cuda: conv: %s is larger than %d frames of %d rows", swm_describe(x).text, MOST_ROWS - 2,
+                 MOST_ROWS - 2);
+        return;
+    }
     pad_arguments a;
-    a.frames = x.shape[0];
-    a.height = x.shape[1];
-    a.width = x.shape[2];
+    a.frames = (int)x.shape[0];
+    a.height = (int)x.shape[1];
+    a.width = (int)x.shape[2];
     a.channels = x.shape[3];
-    a.pixels = padded.shape[0] * padded.shape[1] * padded.shape[2];
     a.causal = how->causal;
     a.reflect = how->reflect;
     a.norm_silu = how->norm_silu;
@@ -103,11 +105,11 @@ template <typename T> static void pad(swm_backend *b, swm_tensor padded, swm_ten
     int64_t steps = wide ? a.channels / W : a.channels;
     a.lanes = 1;
     while (a.lanes < 32 && a.lanes < steps) a.lanes *= 2;
-    unsigned blocks = swm_blocks(a.pixels * a.lanes, PAD_THREADS);
+    dim3 grid(swm_blocks(padded.shape[2] * a.lanes, PAD_THREADS), (unsigned)padded.shape[1], (unsigned)padded.shape[0]);
     if (wide)
-        pad_kernel<T, W><<<blocks, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
+        pad_kernel<T, W><<<grid, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
     else
-        pad_kernel<T, 1><<<blocks, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
+        pad_kernel<T, 1><<<grid, PAD_THREADS, 0, stream>>>(swm_elements<T>(padded), swm_elements<T>(x), cache, a);
     if (!swm_cuda_launched(b, "conv") || !swm_present(how->cache)) return;
     swm_tensor last = swm_rows(padded, padded.shape[0] - 2, 2);
     swm_cuda_check(b, cudaMemcpyAsync(how->cache.data, last.data, swm_bytes(last), cudaMemcpyDeviceToDevice, stream),
@@ -173,10 +175,10 @@ static __global__ void __launch_bounds__(CONV_THREADS) conv_bf16(const conv_argu
         corner[i] = corner_of(a, position_inside[i] ? position : 0);
         output_inside[i] = output + load_row + 32 * i < a.outputs;
     }
-    int64_t slices = (a.inputs + DEPTH - 1) / DEPTH, steps = 27 * slices;
+    int slices = (int)((a.inputs + DEPTH - 1) / DEPTH), steps = 27 * slices;
     uint4 next[4];
-    auto fetch = [&](int64_t step) {
-        int tap = (int)(step / slices);
+    auto fetch = [&](int step) {
+        int tap = step / slices;
         int64_t channel = step % slices * DEPTH + load_column;
 #pragma unroll
         for (int i = 0; i < 2; i++) {
@@ -190,7 +192,7 @@ static __global__ void __launch_bounds__(CONV_THREADS) conv_bf16(const conv_argu
     uint32_t left_row = shared_place(left_tile + (row + lane % 16) * PITCH + lane / 16 * 8);
     uint32_t right_row = shared_place(right_tile + (column + lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8);
     fetch(0);
-    for (int64_t step = 0; step < steps; step++) {
+    for (int step = 0; step < steps; step++) {
         __syncthreads();
 #pragma unroll
         for (int i = 0; i < 2; i++) {

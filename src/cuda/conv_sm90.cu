@@ -182,56 +182,65 @@ __device__ __forceinline__ void multiply_patch(float (&sums)[2][outputs / 2], co
     if (lane == 0) barrier_arrive(used);
 }
 
-/* Sums of a row of the box to the result, 8 channels at a time. r: 0 or 1, the first or the second row of a thread. */
-template <int outputs, int r>
-__device__ __forceinline__ void write_permuted(const float (&sums)[outputs / 2], const hopper_conv &a, int64_t at,
-                                               int output)
+/* Two rows of the box in the result: element offset of each, -1 where there is no position. */
+__device__ __forceinline__ void find_rows(int64_t (&at)[2], const hopper_conv &a, const tile_place &place, int row)
 {
-    int channel = output + (int)threadIdx.x % 4 * 8;
 #pragma unroll
-    for (int j = 0; j < outputs / 32; j++, channel += 32) {
-        if (channel >= a.outputs) return;
-        float values[8], more[8];
-        swm_load<__nv_bfloat16, 8>(more, a.bias + channel);
-#pragma unroll
-        for (int i = 0; i < 8; i++) values[i] = sums[(4 * j + i / 2) * 4 + 2 * r + i % 2] + more[i];
-        if (a.residual != NULL) {
-            swm_load<__nv_bfloat16, 8>(more, a.residual + at + channel);
-#pragma unroll
-            for (int i = 0; i < 8; i++) values[i] += more[i];
-        }
-        swm_store<__nv_bfloat16, 8>(a.y + at + channel, values);
+    for (int r = 0; r < 2; r++) {
+        box_position p = position_of(a, row + 8 * r);
+        int x = place.x + p.x, y = place.y + p.y, frame = place.frame + p.frame;
+        bool inside = p.inside && x < a.width && y < a.height && frame < a.frames;
+        at[r] = inside ? (((int64_t)frame * a.height + y) * a.width + x) * a.outputs : -1;
     }
 }
 
-template <int outputs, int r>
-__device__ __forceinline__ void write_plain(const float (&sums)[outputs / 2], const hopper_conv &a, int64_t at,
-                                            int output)
+/* Sums of a thread's two rows to the result, 8 channels at a time; all of the residual is asked for before it is needed. */
+template <int outputs>
+__device__ __forceinline__ void write_permuted(const float (&sums)[outputs / 2], const hopper_conv &a,
+                                               const int64_t (&at)[2], int output)
+{
+    using vector = swm_raw<__nv_bfloat16, 8>;
+    int channel = output + (int)threadIdx.x % 4 * 8;
+    vector residual[2][outputs / 32];
+#pragma unroll
+    for (int r = 0; r < 2; r++)
+#pragma unroll
+        for (int j = 0; j < outputs / 32; j++) {
+            residual[r][j].clear();
+            if (a.residual != NULL && at[r] >= 0 && channel + 32 * j < a.outputs)
+                residual[r][j].load(a.residual + at[r] + channel + 32 * j);
+        }
+#pragma unroll
+    for (int j = 0; j < outputs / 32; j++) {
+        if (channel + 32 * j >= a.outputs) continue;
+        vector bias;
+        bias.load(a.bias + channel + 32 * j);
+#pragma unroll
+        for (int r = 0; r < 2; r++) {
+            float values[8];
+#pragma unroll
+            for (int i = 0; i < 8; i++)
+                values[i] = sums[(4 * j + i / 2) * 4 + 2 * r + i % 2] + bias.get(i) + residual[r][j].get(i);
+            if (at[r] >= 0) swm_store<__nv_bfloat16, 8>(a.y + at[r] + channel + 32 * j, values);
+        }
+    }
+}
+
+template <int outputs>
+__device__ __forceinline__ void write_plain(const float (&sums)[outputs / 2], const hopper_conv &a,
+                                            const int64_t (&at)[2], int output)
 {
 #pragma unroll
     for (int j = 0; j < outputs / 8; j++)
 #pragma unroll
-        for (int e = 0; e < 2; e++) {
-            int channel = output + j * 8 + (int)threadIdx.x % 4 * 2 + e;
-            if (channel >= a.outputs) continue;
-            float value = sums[4 * j + 2 * r + e] + __bfloat162float(a.bias[channel]);
-            if (a.residual != NULL) value += __bfloat162float(a.residual[at + channel]);
-            a.y[at + channel] = __float2bfloat16_rn(value);
+        for (int e = 0; e < 4; e++) {
+            int channel = output + j * 8 + (int)threadIdx.x % 4 * 2 + e % 2;
+            int64_t place = at[e / 2];
+            if (channel >= a.outputs || place < 0) continue;
+            float value = sums[4 * j + e] + __bfloat162float(a.bias[channel]);
+            if (a.residual != NULL) value += __bfloat162float(a.residual[place + channel]);
+            a.y[place + channel] = __float2bfloat16_rn(value);
         }
-}
-
-template <int outputs, int r>
-__device__ __forceinline__ void write_row(const float (&sums)[outputs / 2], const hopper_conv &a,
-                                          const tile_place &place, int row)
-{
-    box_position p = position_of(a, row);
-    int x = place.x + p.x, y = place.y + p.y, frame = place.frame + p.frame;
-    if (!p.inside || x >= a.width || y >= a.height || frame >= a.frames) return;
-    int64_t at = (((int64_t)frame * a.height + y) * a.width + x) * a.outputs;
-    if (a.permuted)
-        write_permuted<outputs, r>(sums, a, at, place.output);
-    else
-        write_plain<outputs, r>(sums, a, at, place.output);
 }
 
 template <int outputs>
@@ -257,8 +266,12 @@ __device__ __forceinline__ void convolve(const shared_places &at, const hopper_c
         tile_place place = place_of<outputs>(a, tile);
 #pragma unroll
         for (int m = 0; m < 2; m++) {
-            write_row<outputs, 0>(sums[m], a, place, row + m * 64 + lane / 4);
-            write_row<outputs, 1>(sums[m], a, place, row + m * 64 + lane / 4 + 8);
+            int64_t rows[2];
+            find_rows(rows, a, place, row + m * 64 + lane / 4);
+            if (a.permuted)
+                write_permuted<outputs>(sums[m], a, rows, place.output);
+            else
+                write_plain<outputs>(sums[m], a, rows, place.output);
         }
     }
 }

@@ -26,7 +26,7 @@ struct swm_cuda_weights {
     cudaEvent_t stage_free[STAGES];
 };
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 bool swm_cuda_check(swm_backend *b, cudaError_t status, const char *what)
 {
@@ -41,7 +41,7 @@ bool swm_cuda_check(swm_backend *b, cudaError_t status, const char *what)
     return false;
 }
 
-/* ---- memory -------------------------------------------------------------------------------------------------------- */
+/* ---- memory ------------------------------------------------------------------------------------------------------ */
 
 /* A refusal leaves b->error alone: the caller says what the memory was for. */
 static void *allocate(swm_backend *b, size_t bytes)
@@ -66,10 +66,10 @@ static void synchronise(swm_backend *b)
 
 static void copy(swm_backend *b, swm_tensor to, swm_tensor from)
 {
-    swm_cuda_check(b,
-                   cudaMemcpyAsync(to.data, from.data, swm_bytes(from), cudaMemcpyDeviceToDevice,
-                                   swm_cuda_device_of(b)->stream),
-                   "copy");
+    swm_cuda_check(
+        b,
+        cudaMemcpyAsync(to.data, from.data, swm_bytes(from), cudaMemcpyDeviceToDevice, swm_cuda_device_of(b)->stream),
+        "copy");
 }
 
 static void zero(swm_backend *b, swm_tensor t)
@@ -77,7 +77,7 @@ static void zero(swm_backend *b, swm_tensor t)
     swm_cuda_check(b, cudaMemsetAsync(t.data, 0, swm_bytes(t), swm_cuda_device_of(b)->stream), "zero");
 }
 
-/* ---- between host and device ----------------------------------------------------------------------------------------- */
+/* ---- between host and device ------------------------------------------------------------------------------------- */
 
 /* `count` elements from host to device, changing their type on the way. Returns once the source may be changed. */
 static bool send(swm_backend *b, void *to, swm_dtype to_type, const void *from, swm_dtype from_type, int64_t count)
@@ -94,8 +94,8 @@ static bool send(swm_backend *b, void *to, swm_dtype to_type, const void *from, 
         if (to_type != from_type) landing = (char *)device->scratch + (size_t)stage * STAGE_BYTES;
         if (!swm_cuda_check(b, cudaEventSynchronize(w->stage_free[stage]), "upload")) return false;
         memcpy(w->stage[stage], (const char *)from + (size_t)first * from_size, bytes);
-        if (!swm_cuda_check(
-                b, cudaMemcpyAsync(landing, w->stage[stage], bytes, cudaMemcpyHostToDevice, device->stream), "upload") ||
+        if (!swm_cuda_check(b, cudaMemcpyAsync(landing, w->stage[stage], bytes, cudaMemcpyHostToDevice, device->stream),
+                            "upload") ||
             !swm_cuda_check(b, cudaEventRecord(w->stage_free[stage], device->stream), "upload"))
             return false;
         if (to_type != from_type) swm_cuda_convert(b, target, to_type, landing, from_type, here);
@@ -148,7 +148,7 @@ static void download(swm_backend *b, void *values, swm_tensor from)
     receive(b, values, from.dtype == SWM_U8 ? SWM_U8 : SWM_F32, from.data, from.dtype, swm_count(from));
 }
 
-/* ---- weights --------------------------------------------------------------------------------------------------------- */
+/* ---- weights ----------------------------------------------------------------------------------------------------- */
 
 /* A hash over the struct and the first and last bytes of every tensor: a model freed and another one bound at the same
  * address must not find the weights of the first. */
@@ -199,7 +199,10 @@ static void drop(resident *r)
     r->bound = r->placed = NULL;
 }
 
-static size_t aligned(size_t bytes) { return (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT; }
+static size_t aligned(size_t bytes)
+{
+    return (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+}
 
 static bool refuse_memory(swm_backend *b, size_t bytes)
 {
@@ -218,8 +221,8 @@ static bool place(swm_backend *b, resident *r)
         const swm_tensor *t = &r->bound[i];
         if (!swm_present(*t)) continue;
         if (t->dtype != SWM_F32 && t->dtype != SWM_BF16 && t->dtype != SWM_F16) {
-            swm_fail(&b->error, "cuda: weights %s of type %s, where F32, F16 or BF16 was expected", swm_describe(*t).text,
-                     swm_dtype_name(t->dtype));
+            swm_fail(&b->error, "cuda: weights %s of type %s, where F32, F16 or BF16 was expected",
+                     swm_describe(*t).text, swm_dtype_name(t->dtype));
             return false;
         }
         size_t bytes = (size_t)swm_count(*t) * element;
@@ -246,8 +249,8 @@ static bool place(swm_backend *b, resident *r)
 }
 
 /* Weights stay on the device from their first use until the backend closes. A mode that keeps only some of them there
- * belongs here: it would place into a ring and learn from weights_done when a place is free. After a failure callers get
- * their own struct back, whose shapes are right and which no kernel will read. */
+ * belongs here: it would place into a ring and learn from weights_done when a place is free. After a failure callers
+ * get their own struct back, whose shapes are right and which no kernel will read. */
 static const void *weights_use(swm_backend *b, const void *weights, size_t bytes)
 {
     if (swm_failed(&b->error)) return weights;
@@ -279,7 +282,7 @@ static void weights_done(swm_backend *b, const void *weights)
     (void)weights;
 }
 
-/* ---- opening --------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static void close_weights(swm_cuda_weights *w)
 {
@@ -359,7 +362,8 @@ static int describe_device(swm_cuda_device *device, int ordinal, swm_error *erro
         return swm_fail(error, "cuda: no device %d; the driver lists 0 to %d", ordinal, count - 1);
     cudaDeviceProp properties;
     status = cudaGetDeviceProperties(&properties, ordinal);
-    if (status == cudaSuccess) status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
+    if (status == cudaSuccess)
+        status = cudaDeviceGetAttribute(&shared, cudaDevAttrMaxSharedMemoryPerBlockOptin, ordinal);
     if (status != cudaSuccess) return swm_fail(error, "cuda: device %d: %s", ordinal, cudaGetErrorString(status));
     device->ordinal = ordinal;
     device->capability = 10 * properties.major + properties.minor;

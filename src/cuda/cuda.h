@@ -1,10 +1,10 @@
-/* The CUDA backend's own declarations, shared by the files of this folder and by nobody else: the device's state, error
- * reports, the preparation of weights, and one kernel launcher an op. C linkage throughout.
+/* The CUDA backend's own declarations, shared by the files of this folder and by nobody else: the device's state,
+ * error reports, the preparation of weights, and one kernel launcher an op. C linkage throughout.
  *
  * Rules for kernels
  *   Types: activations have b->compute (BF16 or F32); tensors marked F32 in core/backend.h are F32 in both modes.
- *   Weights: weights_use has copied them to the device and converted EVERY tensor of the struct to b->compute, so that a
- *   kernel meets no third type. 3x3x3 and 3x1 convolutions are laid out anew once (swm_cuda_prepare_weight); their
+ *   Weights: weights_use has copied them to the device and converted EVERY tensor of the struct to b->compute, so that
+ *   a kernel meets no third type. 3x3x3 and 3x1 convolutions are laid out anew once (swm_cuda_prepare_weight); their
  *   swm_tensor keeps the shape of the file.
  *   Order: everything runs on device->stream. An op takes no memory; what it needs beyond its operands it finds in
  *   device->scratch, which belongs to the running op and is forgotten at its end.
@@ -28,7 +28,7 @@ extern "C" {
 enum { SWM_CUDA_SCRATCH = 128 << 20, SWM_CUDA_BLAS_WORKSPACE = 64 << 20 };
 
 typedef struct swm_cuda_weights swm_cuda_weights; /* residence of weights; cuda.cu */
-typedef struct swm_cuda_matrix swm_cuda_matrix;   /* library handles and chosen algorithms; matmul.cu, attention.cu, conv.cu */
+typedef struct swm_cuda_matrix swm_cuda_matrix;   /* libraries and chosen algorithms; matrix.h */
 
 typedef struct swm_cuda_device {
     int ordinal;
@@ -45,31 +45,36 @@ typedef struct swm_cuda_device {
 
 static inline swm_cuda_device *swm_cuda_device_of(swm_backend *b) { return (swm_cuda_device *)b->device; }
 
-/* ---- errors -------------------------------------------------------------------------------------------------------- */
+/* ---- errors ------------------------------------------------------------------------------------------------------ */
 
 /* cudaSuccess: true. Anything else goes to b->error, with `what` (an op, "memory for ...") in the sentence; false. */
 bool swm_cuda_check(swm_backend *b, cudaError_t status, const char *what);
-/* Whether the launch just made was accepted. Costs no synchronisation; a fault inside the kernel shows at the next one. */
-static inline bool swm_cuda_launched(swm_backend *b, const char *op) { return swm_cuda_check(b, cudaGetLastError(), op); }
+/* Whether the launch just made was accepted. Costs no synchronisation; a fault inside the kernel shows at the next
+ * one. */
+static inline bool swm_cuda_launched(swm_backend *b, const char *op)
+{
+    return swm_cuda_check(b, cudaGetLastError(), op);
+}
 
-/* ---- matrix libraries (matmul.cu) ------------------------------------------------------------------------------------ */
+/* ---- matrix libraries (matmul.cu) -------------------------------------------------------------------------------- */
 
 /* Called at the end of opening (b->device is complete but for `matrix`) and before the device's memory goes. -1 with a
  * message on failure. `close` bears a device whose `open` failed or never ran. */
 int swm_cuda_matrix_open(swm_backend *b, swm_error *error);
 void swm_cuda_matrix_close(swm_backend *b);
 
-/* Whether kernels want this weight in another order than the file's, judged by its shape: (O,I,3,3,3) becomes [O][27][I],
- * (C,C,3,1) becomes [3][C][C] (both keep their count). */
+/* Whether kernels want this weight in another order than the file's, judged by its shape: (O,I,3,3,3) becomes
+ * [O][27][I], (C,C,3,1) becomes [3][C][C] (both keep their count). */
 bool swm_cuda_wants_preparation(swm_tensor weight);
-/* Write that order to `to` from `from`, both on the device, b->compute, swm_count(weight) elements; on device->stream. */
+/* Write that order to `to` from `from`, both on the device, b->compute, swm_count(weight) elements; on device->stream.
+ */
 void swm_cuda_prepare_weight(swm_backend *b, void *to, const void *from, swm_tensor weight);
 
-/* ---- kernels: struct swm_kernels -------------------------------------------------------------------------------------- */
+/* ---- kernels: struct swm_kernels --------------------------------------------------------------------------------- */
 
 /* matmul.cu */
-void swm_cuda_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation,
-                     bool accumulate);
+void swm_cuda_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias,
+                     swm_activation activation, bool accumulate);
 void swm_cuda_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,
                             swm_chunks chunks, swm_tensor tail, bool keep_tail);
 /* attention.cu */
@@ -83,7 +88,8 @@ void swm_cuda_multiply_silu(swm_backend *b, swm_tensor x, swm_tensor gate);
 void swm_cuda_gelu_multiply(swm_backend *b, swm_tensor gate, swm_tensor up);
 void swm_cuda_silu(swm_backend *b, swm_tensor y, swm_tensor x);
 /* Elements between types, on device->stream: F32, BF16 or F16 to F32 or BF16. For uploads and downloads. */
-void swm_cuda_convert(swm_backend *b, void *to, swm_dtype to_type, const void *from, swm_dtype from_type, int64_t count);
+void swm_cuda_convert(swm_backend *b, void *to, swm_dtype to_type, const void *from, swm_dtype from_type,
+                      int64_t count);
 
 /* norm.cu */
 void swm_cuda_modulation(swm_backend *b, swm_tensor y, swm_tensor t, swm_tensor table);

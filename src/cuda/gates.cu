@@ -1,12 +1,13 @@
 /* What feeds the gated delta rule: the short convolution of keys, the frames' means, decay and the camera's beta. */
 #include "cuda/common.cuh"
 
-/* Tiling: a thread owns W channels of one token's place in the picture and walks through the frames with the seven that a
- * result needs in registers, so that every key is read once. Bound by memory: 0.95 GB, 0.22 ms for (106480, 2240) bf16. */
+/* Tiling: a thread owns W channels of one token's place in the picture and walks through the frames with the seven
+ * that a result needs in registers, so that every key is read once. Bound by memory: 0.95 GB, 0.22 ms for (106480,
+ * 2240) bf16. */
 template <typename T, int W>
-__global__ void __launch_bounds__(256) key_conv_kernel(T *y, const T *k, const T *taps, const T *tail, int frames,
-                                                       int64_t frame_size, int64_t channels,
-                                                       const __grid_constant__ swm_chunk_bits chunks)
+__global__ void __launch_bounds__(256)
+    key_conv_kernel(T *y, const T *k, const T *taps, const T *tail, int frames, int64_t frame_size, int64_t channels,
+                    const __grid_constant__ swm_chunk_bits chunks)
 {
     int64_t at = ((int64_t)blockIdx.x * 256 + threadIdx.x) * W;
     if (at >= frame_size) return;
@@ -70,16 +71,17 @@ extern "C" void swm_cuda_key_conv(swm_backend *b, swm_tensor y, swm_tensor k, sw
     size_t bytes = (size_t)frame_size * swm_dtype_size(b->compute);
     char *past = (char *)tail.data;
     for (int64_t i = 0; i < 3; i++) {
-        const char *source = i < kept ? past + (size_t)(i + 3 - kept) * bytes
-                                      : (const char *)k.data + (size_t)(frames - 3 + i) * bytes;
-        if (!swm_cuda_check(b, cudaMemcpyAsync(past + (size_t)i * bytes, source, bytes, cudaMemcpyDeviceToDevice, stream),
+        const char *source =
+            i < kept ? past + (size_t)(i + 3 - kept) * bytes : (const char *)k.data + (size_t)(frames - 3 + i) * bytes;
+        if (!swm_cuda_check(b,
+                            cudaMemcpyAsync(past + (size_t)i * bytes, source, bytes, cudaMemcpyDeviceToDevice, stream),
                             "key_conv"))
             return;
     }
 }
 
-/* Tiling: a block owns 32 vectors of channels of a frame; each of its 8 rows of threads adds every eighth token, and the
- * eight sums meet in shared memory in a fixed order. Bound by memory: 0.48 GB, 0.11 ms for (106480, 2240) bf16. */
+/* Tiling: a block owns 32 vectors of channels of a frame; each of its 8 rows of threads adds every eighth token, and
+ * the eight sums meet in shared memory in a fixed order. Bound by memory: 0.48 GB, 0.11 ms for (106480, 2240) bf16. */
 template <typename T, int W>
 __global__ void __launch_bounds__(256) frame_mean_kernel(T *y, const T *x, int64_t tokens, int64_t channels)
 {
@@ -148,10 +150,11 @@ extern "C" void swm_cuda_gdn_decay(swm_backend *b, swm_tensor y, swm_tensor u, s
     swm_cuda_launched(b, "gdn_decay");
 }
 
-/* Tiling: a block owns a frame; a warp at a time owns a head, its lanes every 32nd token, twice through: for the mean and
- * for the quotient. 17 MB at the release's size: launch-bound. */
+/* Tiling: a block owns a frame; a warp at a time owns a head, its lanes every 32nd token, twice through: for the mean
+ * and for the quotient. 17 MB at the release's size: launch-bound. */
 template <typename T>
-__global__ void __launch_bounds__(1024) camera_beta_kernel(float *y, const T *beta, const float *inflation, int tokens, int heads)
+__global__ void __launch_bounds__(1024)
+    camera_beta_kernel(float *y, const T *beta, const float *inflation, int tokens, int heads)
 {
     int64_t first = (int64_t)blockIdx.x * tokens * heads;
     for (int head = (int)threadIdx.x / 32; head < heads; head += (int)blockDim.x / 32) {
@@ -165,7 +168,8 @@ __global__ void __launch_bounds__(1024) camera_beta_kernel(float *y, const T *be
     }
 }
 
-extern "C" void swm_cuda_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_tensor inflation, int64_t frames)
+extern "C" void swm_cuda_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_tensor inflation,
+                                         int64_t frames)
 {
     int64_t heads = swm_last(beta), tokens = beta.shape[0] / frames;
     unsigned threads = (unsigned)(32 * swm_min(heads, 32));

@@ -1,14 +1,14 @@
 /* The frame-wise gated delta rule's two-directional scan over frames; its gates and its convolution are in gates.cu.
  *
  * It is three steps, each a launch or two:
- *   outer     per frame and head the sums P, A over the frame's tokens, as transition decay (I - P) and content A, and the
- *             same of unrotated keys for the normaliser: 160 GFLOP at the release's size, on tensor cores in BF16 mode;
- *   scan      through the frames, both directions at once, state and transitions in float32: 14 GFLOP, serial in frames;
- *   read      (M + B)^T q for every token, over z.q: 53 GFLOP, on tensor cores in BF16 mode.
+ *   outer  per frame and head the sums P, A over the frame's tokens, as transition decay (I - P) and content A, and the
+ *          same of unrotated keys for the normaliser: 160 GFLOP at the release's size, tensor cores in BF16 mode;
+ *   scan   through the frames, both directions at once, state and transitions in float32: 14 GFLOP, serial in frames;
+ *   read   (M + B)^T q for every token, over z.q: 53 GFLOP, tensor cores in BF16 mode.
  * Least traffic: q, k, v and the result 1.9 GB, transitions, contents and memories 0.5 GB: 0.6 ms at 4.3 TB/s. */
 #include "cuda/common.cuh"
 
-/* ---- what the steps of the scan share ------------------------------------------------------------------------------- */
+/* ---- what the steps of the scan share ---------------------------------------------------------------------------- */
 
 typedef struct scan_shape {
     int frames, tokens, heads; /* tokens a frame */
@@ -21,7 +21,8 @@ typedef struct gate_values {
     bool wide;
     __device__ float at(int64_t i) const
     {
-        return wide ? static_cast<const float *>(values)[i] : swm_float_of(static_cast<const __nv_bfloat16 *>(values)[i]);
+        return wide ? static_cast<const float *>(values)[i]
+                    : swm_float_of(static_cast<const __nv_bfloat16 *>(values)[i]);
     }
 } gate_values;
 
@@ -36,7 +37,7 @@ template <int W> __device__ inline void turn(float *x, const float *angles)
     }
 }
 
-/* ---- tensor cores ------------------------------------------------------------------------------------------------------ */
+/* ---- tensor cores ------------------------------------------------------------------------------------------------ */
 
 /* Four 8x8 matrices of bf16 from shared memory, each transposed on the way; lane l gives the address of row l % 8 of
  * matrix l / 8. */
@@ -52,12 +53,13 @@ __device__ inline void load_transposed(uint32_t out[4], const __nv_bfloat16 *add
 /* c (16x8) += a (16x16) b (16x8) */
 __device__ inline void multiply_add(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
 {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-                 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    asm volatile(
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-/* ---- step 1: outer products of a frame ---------------------------------------------------------------------------------- */
+/* ---- step 1: outer products of a frame --------------------------------------------------------------------------- */
 
 typedef struct outer_operands {
     const void *k, *v;
@@ -72,16 +74,18 @@ enum { OUTER_TOKENS = 32 };
 
 /* BF16. RIGHT is 2 for the memory, (beta k)^T [k | v], and 1 for the normaliser, (beta k)^T k and the sum of beta k.
  *
- * Tiling: a block owns a frame and a head and walks through its tokens in tiles of 32. Its 4 D threads are as many as a
- * tile has pieces of 8 channels: each fetches a piece, turns and weighs it, and puts it into the one buffer while the
- * tensor cores read the other. A pair of warps owns 16 RIGHT columns of the result, each warp one half of the rows.
- * Blocks of a frame's heads run together, so that the table of angles comes from the second-level cache.
- * Bound by shared memory, about 330 cycles a tile of 16 tokens against 200 of tensor cores: 0.2 ms at the release's size. */
+ * Tiling: a block owns a frame and a head and walks through its tokens in tiles of 32. Its 4 D threads are as many as
+ * a tile has pieces of 8 channels: each fetches a piece, turns and weighs it, and puts it into the one buffer while
+ * the tensor cores read the other. A pair of warps owns 16 RIGHT columns of the result, each warp one half of the
+ * rows. Blocks of a frame's heads run together, so that the table of angles comes from the second-level cache. Bound
+ * by shared memory, about 330 cycles a tile of 16 tokens against 200 of tensor cores: 0.2 ms at the release's size. */
 template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_kernel(const outer_operands o)
 {
-    constexpr int PIECES = D / 8, ROW = D + 8, BUFFER = OUTER_TOKENS * ROW, ROW_TILES = D / 16, MOST = (ROW_TILES + 1) / 2;
+    constexpr int PIECES = D / 8, ROW = D + 8, BUFFER = OUTER_TOKENS * ROW, ROW_TILES = D / 16,
+                  MOST = (ROW_TILES + 1) / 2;
     extern __shared__ uint4 outer_memory[];
-    __nv_bfloat16 *buffers = reinterpret_cast<__nv_bfloat16 *>(outer_memory); /* [2][weighted, key, value][token][ROW] */
+    __nv_bfloat16 *buffers =
+        reinterpret_cast<__nv_bfloat16 *>(outer_memory); /* [2][weighted, key, value][token][ROW] */
     const scan_shape s = o.shape;
     int head = (int)blockIdx.x, frame = (int)blockIdx.y, lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     int token = (int)threadIdx.x / PIECES, piece = (int)threadIdx.x % PIECES * 8;
@@ -116,7 +120,8 @@ template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_ke
         if (RIGHT == 2) value.store(to + 2 * BUFFER);
     };
 
-    int columns = warp / 2 * 16 * RIGHT, row_tile = warp % 2 * MOST, row_tiles = warp % 2 == 0 ? MOST : ROW_TILES - MOST;
+    int columns = warp / 2 * 16 * RIGHT, row_tile = warp % 2 * MOST,
+        row_tiles = warp % 2 == 0 ? MOST : ROW_TILES - MOST;
     /* This lane's row of the matrices that it addresses: rows are tokens, columns channels. */
     int left_at = (lane / 16 * 8 + lane % 8) * ROW + lane / 8 % 2 * 8 + row_tile * 16;
     int right_at = (lane / 8 % 2 * 8 + lane % 8) * ROW + lane / 16 * 8;
@@ -184,8 +189,8 @@ template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_ke
     }
 }
 
-/* F32, for tests. A block owns a frame, a head and one product: blockIdx.z 0 the transition, 1 the content, 2 both of the
- * normaliser. Thread (x,y) of 16x16 owns every 16th column and row of the result. */
+/* F32, for tests. A block owns a frame, a head and one product: blockIdx.z 0 the transition, 1 the content, 2 both of
+ * the normaliser. Thread (x,y) of 16x16 owns every 16th column and row of the result. */
 template <int D>
 __global__ void __launch_bounds__(256) outer_plain_kernel(const outer_operands o, float *z_transition, float *z_content)
 {
@@ -230,7 +235,7 @@ __global__ void __launch_bounds__(256) outer_plain_kernel(const outer_operands o
     if (product == 2 && threadIdx.x < D) z_content[index * D + threadIdx.x] = total;
 }
 
-/* ---- step 2: the scans ------------------------------------------------------------------------------------------------ */
+/* ---- step 2: the scans ------------------------------------------------------------------------------------------- */
 
 typedef struct scan_operands {
     const float *transition, *content; /* (T,H,D,D), and (T,H,D,D) or (T,H,D) */
@@ -240,10 +245,10 @@ typedef struct scan_operands {
     int frames, heads;
 } scan_operands;
 
-/* Where the two directions stand at a step. Forward, step f turns M_{f-1} into M_f, which belongs to frame f; backward,
- * frame f = T-1-step turns B_f into B_{f-1}, which belongs to frame f-1. Two threads write each place of the memory, one
- * after the other: the first stores, the second adds. They are at least half a step apart, for forward threads write
- * between the two barriers of a step and backward threads after the second. */
+/* Where the two directions stand at a step. Forward, step f turns M_{f-1} into M_f, which belongs to frame f;
+ * backward, frame f = T-1-step turns B_f into B_{f-1}, which belongs to frame f-1. Two threads write each place of the
+ * memory, one after the other: the first stores, the second adds. They are at least half a step apart, for forward
+ * threads write between the two barriers of a step and backward threads after the second. */
 struct scan_step {
     int frame, place; /* place -1: nothing to write */
     bool fresh, adds; /* start from zero; the other direction was here before */
@@ -270,12 +275,12 @@ __device__ inline void copy_async(float *to, const float *from)
 }
 __device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
 
-/* Tiling: a block owns 4 * groups columns of one head's memory, which never mix with others, through all frames in both
- * directions: the first half of its threads goes forward, the other backward. A thread owns 4 columns of every D/4-th row.
- * Transitions come by asynchronous copies, one step ahead where shared memory has room (stages 2). Rows of a transition are
- * padded by four floats, so that the eight threads of an access meet different banks. Without STAGED they are read where
- * they are, for GPUs whose shared memory holds no two of them.
- * Bound by float32 arithmetic: 13.6 GFLOP over 120 blocks at the release's size, 0.3 ms. */
+/* Tiling: a block owns 4 * groups columns of one head's memory, which never mix with others, through all frames in
+ * both directions: the first half of its threads goes forward, the other backward. A thread owns 4 columns of every
+ * D/4-th row. Transitions come by asynchronous copies, one step ahead where shared memory has room (stages 2). Rows of
+ * a transition are padded by four floats, so that the eight threads of an access meet different banks. Without STAGED
+ * they are read where they are, for GPUs whose shared memory holds no two of them. Bound by float32 arithmetic: 13.6
+ * GFLOP over 120 blocks at the release's size, 0.3 ms. */
 enum { SCAN_THREADS = 512 };
 
 template <int D, bool STAGED>
@@ -299,7 +304,8 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
     auto fetch = [&](int step, int stage) {
         if (!STAGED) return;
         const float *from = transition + (backward ? o.frames - 1 - step : step) * stride;
-        for (int i = id * 4; i < SQUARE; i += half * 4) copy_async(matrices + stage * MATRIX + i / D * ROW + i % D, from + i);
+        for (int i = id * 4; i < SQUARE; i += half * 4)
+            copy_async(matrices + stage * MATRIX + i / D * ROW + i % D, from + i);
     };
     auto write = [&](const scan_step &at, const float4 *sums) {
         if (!owner || at.place < 0) return;
@@ -358,7 +364,8 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
         }
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            sums[i] = make_float4(sums[i].x + add[i].x, sums[i].y + add[i].y, sums[i].z + add[i].z, sums[i].w + add[i].w);
+            sums[i] =
+                make_float4(sums[i].x + add[i].x, sums[i].y + add[i].y, sums[i].z + add[i].z, sums[i].w + add[i].w);
         __syncthreads(); /* state and, with one stage, the transition have been read */
 #pragma unroll
         for (int i = 0; i < 4; i++) state[(row + ROWS * i) * groups + group] = sums[i];
@@ -373,9 +380,9 @@ __global__ void __launch_bounds__(SCAN_THREADS, 1)
     }
 }
 
-/* The same for z, one column a head. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp owns 8
- * rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this one meet.
- * Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
+/* The same for z, one column a head. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp
+ * owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this one
+ * meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
 template <int D>
 __global__ void __launch_bounds__(8 * D, 1)
     normaliser_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
@@ -401,9 +408,9 @@ __global__ void __launch_bounds__(8 * D, 1)
         }
     };
     auto write = [&](const scan_step &at, float sum) { /* lane i has row i */
-        if (lane >= 8 || at.place < 0) return;
-        float *cell = memory + at.place * stride + lane;
-        *cell = at.adds ? *cell + sum : sum;
+                                                       if (lane >= 8 || at.place < 0) return;
+                                                       float *cell = memory + at.place * stride + lane;
+                                                       *cell = at.adds ? *cell + sum : sum;
     };
 
     if (lane < 8) state[row + lane] = !backward && carried != nullptr ? carried[lane] : 0.0f;
@@ -433,7 +440,7 @@ __global__ void __launch_bounds__(8 * D, 1)
     }
 }
 
-/* ---- step 3: the read-out ----------------------------------------------------------------------------------------------- */
+/* ---- step 3: the read-out ---------------------------------------------------------------------------------------- */
 
 typedef struct read_operands {
     void *y;
@@ -522,8 +529,8 @@ template <int D> __global__ void __launch_bounds__(32 * READ_WARPS) read_kernel(
                 scale = 1.0f / (sum + 1e-8f);
             }
             if (token >= s.tokens) continue;
-            __nv_bfloat16 *to = static_cast<__nv_bfloat16 *>(o.y) + ((int64_t)frame * s.tokens + token) * s.channels +
-                                head * D + share;
+            __nv_bfloat16 *to =
+                static_cast<__nv_bfloat16 *>(o.y) + ((int64_t)frame * s.tokens + token) * s.channels + head * D + share;
 #pragma unroll
             for (int p = 0; p < TILES; p++) {
                 float x[4] = {sums[2 * p][2 * half] * scale, sums[2 * p][2 * half + 1] * scale,
@@ -550,7 +557,8 @@ template <int D> __global__ void __launch_bounds__(256) read_plain_kernel(const 
         __syncthreads();
         for (int i = (int)threadIdx.x; i < TOKENS * D; i += 256)
             queries[i / D * ROW + i % D] =
-                i / D < count ? static_cast<const float *>(o.q)[(first + start + i / D) * s.channels + head * D + i % D] : 0;
+                i / D < count ? static_cast<const float *>(o.q)[(first + start + i / D) * s.channels + head * D + i % D]
+                              : 0;
         __syncthreads();
         if ((int)threadIdx.x < count) {
             float sum = 0, *query = queries + threadIdx.x * ROW;
@@ -576,7 +584,7 @@ template <int D> __global__ void __launch_bounds__(256) read_plain_kernel(const 
     }
 }
 
-/* ---- the three steps ------------------------------------------------------------------------------------------------------ */
+/* ---- the three steps --------------------------------------------------------------------------------------------- */
 
 /* More shared memory than the 48 KB that a launch gets unasked. */
 static bool allow_shared(swm_backend *b, const void *kernel, size_t bytes)
@@ -614,8 +622,7 @@ static bool run_outer(swm_backend *b, const swm_gdn *how, const swm_gdn_work *wo
     return swm_cuda_launched(b, "gdn_scan, outer products");
 }
 
-template <int D>
-static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
 {
     const swm_cuda_device *device = swm_cuda_device_of(b);
     swm_chunk_bits bits;
@@ -654,9 +661,12 @@ template <int D>
 static bool run_read(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
 {
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
-    read_operands o = {y.data, how->q.data, swm_elements<const float>(how->rotation),
+    read_operands o = {y.data,
+                       how->q.data,
+                       swm_elements<const float>(how->rotation),
                        swm_elements<const float>(work->memory),
-                       how->normalise ? swm_elements<const float>(work->normaliser_memory) : nullptr, s};
+                       how->normalise ? swm_elements<const float>(work->normaliser_memory) : nullptr,
+                       s};
     dim3 blocks((unsigned)s.heads, (unsigned)s.frames);
     size_t plain = (size_t)(D * D + 64 * (D + 1)) * sizeof(float);
     if (b->compute == SWM_BF16)
@@ -667,7 +677,8 @@ static bool run_read(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm
 }
 
 template <int D>
-static void scan_heads_of(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
+static void scan_heads_of(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work,
+                          const scan_shape &s)
 {
     if (run_outer<D>(b, how, work, s) && run_scan<D>(b, how, work, s)) run_read<D>(b, y, how, work, s);
 }
@@ -682,7 +693,8 @@ extern "C" void swm_cuda_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *h
     case 112: scan_heads_of<112>(b, y, how, work, s); break;
     case 128: scan_heads_of<128>(b, y, how, work, s); break;
     default:
-        swm_fail(&b->error, "cuda: gated delta rule with heads of %lld, where 32, 64, 112 or 128 was expected; use the CPU",
+        swm_fail(&b->error,
+                 "cuda: gated delta rule with heads of %lld, where 32, 64, 112 or 128 was expected; use the CPU",
                  (long long)(s.channels / s.heads));
     }
 }

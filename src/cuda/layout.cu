@@ -1,7 +1,7 @@
 /* Ops that move elements: transposition, embedding rows, and the half-split rotary embedding of the text encoders. */
 #include "cuda/common.cuh"
 
-/* ---- transposition ---------------------------------------------------------------------------------------------------- */
+/* ---- transposition ----------------------------------------------------------------------------------------------- */
 
 /* Tiling: a block of 32 x 8 threads owns a square of 32 x 32 elements, which turns over in shared memory (a padded row
  * keeps columns off one bank). Bound by memory; at most 27 MB here, the latents of a clip. */
@@ -32,11 +32,12 @@ extern "C" void swm_cuda_transpose(swm_backend *b, swm_tensor y, swm_tensor x, i
     swm_cuda_launched(b, "transpose");
 }
 
-/* ---- text ------------------------------------------------------------------------------------------------------------- */
+/* ---- text -------------------------------------------------------------------------------------------------------- */
 
 /* A block a row; 300 rows of 2304 channels. */
 template <typename T>
-__global__ void __launch_bounds__(256) embed_kernel(T *y, const T *table, const int32_t *ids, int64_t width, float scale)
+__global__ void __launch_bounds__(256)
+    embed_kernel(T *y, const T *table, const int32_t *ids, int64_t width, float scale)
 {
     const T *row = table + ids[blockIdx.x] * width;
     for (int64_t c = threadIdx.x; c < width; c += 256)
@@ -52,7 +53,8 @@ extern "C" void swm_cuda_embed(swm_backend *b, swm_tensor y, swm_tensor table, c
         SWM_REQUIRE(ids[n] >= 0 && ids[n] < table.shape[0], "token %d of %lld", ids[n], (long long)table.shape[0]);
     SWM_REQUIRE(bytes <= SWM_CUDA_SCRATCH, "%lld tokens", (long long)count);
     /* From pageable memory: the call returns when the ids have been read. */
-    if (!swm_cuda_check(b, cudaMemcpyAsync(device->scratch, ids, bytes, cudaMemcpyHostToDevice, device->stream), "embed"))
+    if (!swm_cuda_check(b, cudaMemcpyAsync(device->scratch, ids, bytes, cudaMemcpyHostToDevice, device->stream),
+                        "embed"))
         return;
     SWM_CUDA_BY_TYPE(b->compute, {
         embed_kernel<<<(unsigned)count, 256, 0, device->stream>>>(swm_elements<T>(y), swm_elements<const T>(table),

@@ -19,7 +19,7 @@
 
 #include <stdlib.h>
 
-enum { NOMINAL_ROWS = 16384, ACTIVATION_THREADS = 256, GATHER_THREADS = 256, MASK_FRAMES = 2048 };
+enum { NOMINAL_ROWS = 16384, ACTIVATION_THREADS = 256, GATHER_THREADS = 256, MASK_FRAMES = 2048, MOST_ROWS = 65535 };
 
 /* ---- state -------------------------------------------------------------------------------------------------------------- */
 
@@ -296,31 +296,33 @@ struct frame_mask {
 };
 
 struct gather_arguments {
-    int64_t first, rows, tokens, channels; /* rows first .. first+rows-1 of x; tokens a frame */
+    int first, rows, tokens, channels; /* rows first .. first+rows-1 of x; tokens a frame */
 };
 
-/* Rows [left neighbour, row, right neighbour] of 3 C channels; a thread moves W of them. */
+/* Rows [left neighbour, row, right neighbour] of 3 C channels, blockIdx.y of the slice; a thread moves W elements. */
 template <typename T, int W>
 static __global__ void __launch_bounds__(GATHER_THREADS)
     gather_kernel(T *to, const T *x, const T *tail, const gather_arguments a, const frame_mask last)
 {
-    int64_t vectors = 3 * a.channels / W, i = (int64_t)blockIdx.x * GATHER_THREADS + threadIdx.x;
-    if (i >= a.rows * vectors) return;
-    int64_t row = a.first + i / vectors, column = i % vectors * W, frame = row / a.tokens;
-    int side = (int)(column / a.channels);
-    int64_t channel = column - side * a.channels, offset = frame - a.first / a.tokens;
-    const T *from = x + row * a.channels + channel;
+    int column = (int)(blockIdx.x * GATHER_THREADS + threadIdx.x) * W, channels = a.channels;
+    if (column >= 3 * channels) return;
+    int row = a.first + (int)blockIdx.y, frame = row / a.tokens, offset = frame - a.first / a.tokens;
+    int side = column / channels, channel = column - side * channels;
+    int64_t frame_size = (int64_t)a.tokens * channels;
+    const T *from = x + (int64_t)row * channels + channel;
     if (side == 0) {
-        from = frame > 0 ? from - a.tokens * a.channels : tail != NULL ? tail + row * a.channels + channel : NULL;
+        from = frame > 0      ? from - frame_size
+               : tail != NULL ? tail + (from - x)
+                              : NULL; /* frame 0 has the tail's rows */
     } else if (side == 2) {
-        from = last.words[offset / 32] >> (offset % 32) & 1 ? NULL : from + a.tokens * a.channels;
+        from = last.words[offset / 32] >> (offset % 32) & 1 ? NULL : from + frame_size;
     }
     swm_raw<T, W> raw;
     if (from != NULL)
         raw.load(from);
     else
         raw.clear();
-    raw.store(to + i * W);
+    raw.store(to + (int64_t)blockIdx.y * 3 * channels + column);
 }
 
 template <typename T>
@@ -330,13 +332,12 @@ static void gather(swm_backend *b, swm_tensor x, swm_tensor tail, const gather_a
     swm_cuda_device *device = swm_cuda_device_of(b);
     T *to = static_cast<T *>(device->scratch);
     const T *past = swm_present(tail) ? swm_elements<T>(tail) : NULL;
-    int64_t count = 3 * a.rows * a.channels;
-    if (a.channels % W == 0 && swm_aligned(x.data) && swm_aligned(past))
-        gather_kernel<T, W><<<swm_blocks(count / W, GATHER_THREADS), GATHER_THREADS, 0, device->stream>>>(
-            to, swm_elements<T>(x), past, a, last);
+    bool wide = a.channels % W == 0 && swm_aligned(x.data) && swm_aligned(past);
+    dim3 grid(swm_blocks(3 * a.channels, GATHER_THREADS * (wide ? W : 1)), (unsigned)a.rows);
+    if (wide)
+        gather_kernel<T, W><<<grid, GATHER_THREADS, 0, device->stream>>>(to, swm_elements<T>(x), past, a, last);
     else
-        gather_kernel<T, 1><<<swm_blocks(count, GATHER_THREADS), GATHER_THREADS, 0, device->stream>>>(
-            to, swm_elements<T>(x), past, a, last);
+        gather_kernel<T, 1><<<grid, GATHER_THREADS, 0, device->stream>>>(to, swm_elements<T>(x), past, a, last);
     swm_cuda_launched(b, "temporal_conv");
 }
 
@@ -355,13 +356,14 @@ extern "C" void swm_cuda_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor 
 {
     int64_t channels = x.shape[1], rows = x.shape[0], tokens = rows / frames;
     size_t size = swm_dtype_size(b->compute), row_bytes = (size_t)channels * size;
-    int64_t slice = swm_min((int64_t)(SWM_CUDA_SCRATCH / (3 * row_bytes)), (MASK_FRAMES - 1) * tokens);
-    if (slice < 1) {
-        swm_fail(&b->error, "cuda: temporal_conv: %lld channels do not fit the work space", (long long)channels);
+    int64_t slice =
+        swm_min((int64_t)(SWM_CUDA_SCRATCH / (3 * row_bytes)), swm_min(MOST_ROWS, (MASK_FRAMES - 1) * tokens));
+    if (slice < 1 || rows > INT32_MAX / 2) {
+        swm_fail(&b->error, "cuda: temporal_conv: %s does not fit the work space", swm_describe(x).text);
         return;
     }
     for (int64_t first = 0; first < rows; first += slice) {
-        gather_arguments a = {first, swm_min(slice, rows - first), tokens, channels};
+        gather_arguments a = {(int)first, (int)swm_min(slice, rows - first), (int)tokens, (int)channels};
         frame_mask last = last_frames(&chunks, frames, first / tokens);
         SWM_CUDA_BY_TYPE(b->compute, gather<T>(b, x, tail, a, last));
         product p = {};

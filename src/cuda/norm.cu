@@ -1,8 +1,9 @@
 /* Norms, the per-frame modulation around them, and what is done to heads before and after they mix tokens.
  *
- * Tiling: a row of channels belongs to 32 threads (to 128 or 512 when it is longer), which hold all of it in registers in
- * vectors of 16 bytes: vector i of thread t is vector t + 32 i of the row. So a row is read once and written once, and
- * sums over it are butterflies. Bound by memory: 0.95 GB in and out for (106480, 2240) bf16, 0.22 ms at 4.3 TB/s. */
+ * Tiling: a row of channels belongs to 32 threads (to 128 or 512 when it is longer), which hold all of it in registers
+ * in vectors of 16 bytes: vector i of thread t is vector t + 32 i of the row. So a row is read once and written once,
+ * and sums over it are butterflies. Bound by memory: 0.95 GB in and out for (106480, 2240) bf16, 0.22 ms at 4.3 TB/s.
+ */
 #include "cuda/common.cuh"
 
 /* Threads that share a row, vectors that each of them holds, rows of a block. */
@@ -28,8 +29,9 @@ enum { LONGEST = 512 * 9 };
             LAUNCH_SHAPE(kernel, T, W, longest_row, rows, shared, stream, __VA_ARGS__);                                \
     } while (0)
 #define LAUNCH_SHAPE(kernel, T, W, shape, rows, shared, stream, ...)                                                   \
-    kernel<T, W, shape><<<swm_blocks(rows, shape::ROWS), dim3(shape::THREADS, shape::ROWS),                            \
-                          (size_t)(shared) * shape::ROWS, stream>>>(__VA_ARGS__)
+    kernel<T, W, shape>                                                                                                \
+        <<<swm_blocks(rows, shape::ROWS), dim3(shape::THREADS, shape::ROWS), (size_t)(shared)*shape::ROWS, stream>>>(  \
+            __VA_ARGS__)
 
 /* Whether rows of `channels` fit in registers; they do up to 36864 bf16 channels. */
 static bool rows_fit(swm_backend *b, int64_t channels, int width, const char *op)
@@ -82,12 +84,12 @@ template <typename T, int W, typename S> struct row {
     }
 };
 
-/* ---- modulation ------------------------------------------------------------------------------------------------------- */
+/* ---- modulation -------------------------------------------------------------------------------------------------- */
 
 /* y (T,R,C) = t (T,R or 1,C) + table (R,C): a thread an element, a few megabytes in all. */
 template <typename T>
-__global__ void __launch_bounds__(256)
-    modulation_kernel(T *y, const T *t, const T *table, int64_t count, int64_t frame_size, int64_t channels, bool shared)
+__global__ void __launch_bounds__(256) modulation_kernel(T *y, const T *t, const T *table, int64_t count,
+                                                         int64_t frame_size, int64_t channels, bool shared)
 {
     int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
     if (i >= count) return;
@@ -111,10 +113,7 @@ extern "C" void swm_cuda_modulation(swm_backend *b, swm_tensor y, swm_tensor t, 
 template <typename T> struct frame_rows {
     const T *values;
     int64_t tokens, rows, channels;
-    __device__ const T *row(int64_t token, int row) const
-    {
-        return values + (token / tokens * rows + row) * channels;
-    }
+    __device__ const T *row(int64_t token, int row) const { return values + (token / tokens * rows + row) * channels; }
 };
 
 template <typename T> static frame_rows<T> frame_rows_of(swm_tensor modulation, int64_t tokens)
@@ -211,7 +210,8 @@ extern "C" void swm_cuda_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y,
         frame_rows<T> rows = frame_rows_of<T>(modulation, tokens);
         bool wide = channels % swm_wide<T> == 0 && swm_aligned(to) && swm_aligned(from) && swm_aligned(modulation.data);
         int64_t vectors = wide ? channels / swm_wide<T> : channels;
-        unsigned blocks = swm_blocks(tokens, GATED_ROWS), threads = (unsigned)swm_min(512, swm_divide_up(vectors, 32) * 32);
+        unsigned blocks = swm_blocks(tokens, GATED_ROWS),
+                 threads = (unsigned)swm_min(512, swm_divide_up(vectors, 32) * 32);
         if (wide)
             gated_add_kernel<T, swm_wide<T>>
                 <<<blocks, threads, 0, stream>>>(to, from, rows, gate_row, tokens, (int)vectors);
@@ -221,7 +221,7 @@ extern "C" void swm_cuda_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y,
     swm_cuda_launched(b, "gated_add");
 }
 
-/* ---- RMS norm --------------------------------------------------------------------------------------------------------- */
+/* ---- RMS norm ---------------------------------------------------------------------------------------------------- */
 
 template <typename T, int W, typename S>
 __global__ void __launch_bounds__(S::THREADS *S::ROWS)
@@ -265,7 +265,7 @@ extern "C" void swm_cuda_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, sw
     swm_cuda_launched(b, "rms_norm");
 }
 
-/* ---- heads ------------------------------------------------------------------------------------------------------------ */
+/* ---- heads ------------------------------------------------------------------------------------------------------- */
 
 /* swm_head_transform with pointers of the kernel's types. */
 template <typename T> struct head_transform {
@@ -306,7 +306,8 @@ __device__ inline void multiply_group(float *x, const float *matrix, bool transp
 
 /* What a head does to W elements that start at channel c; W is 2, 4 or 8 and divides nothing but the row. */
 template <typename T, int W>
-__device__ inline void transform_vector(float *x, int c, int64_t token, const head_transform<T> &how, const float *matrix)
+__device__ inline void transform_vector(float *x, int c, int64_t token, const head_transform<T> &how,
+                                        const float *matrix)
 {
     if (how.rays == nullptr) {
         if (how.rotation == nullptr) return;
@@ -396,16 +397,23 @@ extern "C" void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tenso
     SWM_CUDA_BY_TYPE(b->compute, {
         T *to = swm_elements<T>(y);
         const T *from = swm_elements<T>(x);
-        head_transform<T> transform = {
-            swm_elements<const T>(how->norm),  swm_elements<const float>(how->rotation),
-            swm_elements<const float>(how->rays), swm_elements<float>(how->inflation),
-            (int)how->heads, (int)size, how->epsilon, how->scale != 0 ? how->scale : 1.0f,
-            how->conjugate ? -1.0f : 1.0f, how->relu, how->transpose};
+        head_transform<T> transform = {swm_elements<const T>(how->norm),
+                                       swm_elements<const float>(how->rotation),
+                                       swm_elements<const float>(how->rays),
+                                       swm_elements<float>(how->inflation),
+                                       (int)how->heads,
+                                       (int)size,
+                                       how->epsilon,
+                                       how->scale != 0 ? how->scale : 1.0f,
+                                       how->conjugate ? -1.0f : 1.0f,
+                                       how->relu,
+                                       how->transpose};
         bool wide = channels % swm_wide<T> == 0 && size % 4 == 0 && swm_aligned(to) && swm_aligned(from) &&
                     swm_aligned(how->norm.data) && swm_aligned(how->rotation.data);
-        if (swm_present(how->rays)) /* a head of 8 k elements: the inflation needs whole vectors, the matrices wide ones */
-            SWM_REQUIRE(wide && size % swm_wide<T> == 0 && swm_aligned(how->rays.data), "heads of %lld at odd addresses",
-                        (long long)size);
+        if (swm_present(
+                how->rays)) /* a head of 8 k elements: the inflation needs whole vectors, the matrices wide ones */
+            SWM_REQUIRE(wide && size % swm_wide<T> == 0 && swm_aligned(how->rays.data),
+                        "heads of %lld at odd addresses", (long long)size);
         SWM_REQUIRE(wide || size % 2 == 0, "heads of %lld", (long long)size);
         int64_t vectors = channels / (wide ? swm_wide<T> : 2);
         size_t shared = swm_present(how->inflation) ? (size_t)vectors * sizeof(float2) : 0;

@@ -1,8 +1,9 @@
 /* Ops on single elements of activations, and conversions between element types.
  *
- * Tiling: a thread owns 16 bytes of the result, reads as many of each operand once, and keeps nothing; what does not fill
- * 16 bytes at the end, or operands that start at odd addresses, go element by element. Bound by memory: at the release's
- * size (106480 x 2240 bf16) an op in place on one operand and reading another moves 1.43 GB, 0.33 ms at 4.3 TB/s. */
+ * Tiling: a thread owns 16 bytes of the result, reads as many of each operand once, and keeps nothing; what does not
+ * fill 16 bytes at the end, or operands that start at odd addresses, go element by element. Bound by memory: at the
+ * release's size (106480 x 2240 bf16) an op in place on one operand and reading another moves 1.43 GB, 0.33 ms at 4.3
+ * TB/s. */
 #include "cuda/common.cuh"
 
 #include <cuda_fp16.h>
@@ -68,14 +69,15 @@ extern "C" void swm_cuda_gelu_multiply(swm_backend *b, swm_tensor gate, swm_tens
 
 extern "C" void swm_cuda_silu(swm_backend *b, swm_tensor y, swm_tensor x) { pointwise<SILU>(b, y, x, "silu"); }
 
-/* ---- conversions ------------------------------------------------------------------------------------------------------ */
+/* ---- conversions ------------------------------------------------------------------------------------------------- */
 
 __device__ inline float widen(float x) { return x; }
 __device__ inline float widen(__nv_bfloat16 x) { return __bfloat162float(x); }
 __device__ inline float widen(__half x) { return __half2float(x); }
 
 /* One element a thread: PCIe, not this, is what uploads wait for. */
-template <typename T, typename F> __global__ void __launch_bounds__(THREADS) convert_kernel(T *to, const F *from, int64_t count)
+template <typename T, typename F>
+__global__ void __launch_bounds__(THREADS) convert_kernel(T *to, const F *from, int64_t count)
 {
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i < count) to[i] = swm_from_float<T>(widen(from[i]));

@@ -1,14 +1,15 @@
-/* The depthwise stage of the FFN, and shuffles of video volumes (T,H,W,C): between space and channels, between tiles and
- * pictures, to pixels. */
+/* The depthwise stage of the FFN, and shuffles of video volumes (T,H,W,C): between space and channels, between tiles
+ * and pictures, to pixels. */
 #include "cuda/common.cuh"
 
-/* ---- depthwise convolution and gate ------------------------------------------------------------------------------------ */
+/* ---- depthwise convolution and gate ------------------------------------------------------------------------------ */
 
-/* Tiling: a thread owns V channels of the value half and the same V of the gate half (8 bytes each), two rows of a frame,
- * and walks along their columns. An input element is loaded once per thread that needs it (four rows for two results)
- * and added to the sums of the three columns around it, so that no window has to be kept; the next column is on its way
- * meanwhile. Threads above and below share the input in the first-level cache: a block spans DEPTHWISE_ROWS rows.
- * Bound by memory and instruction issue alike: 4.3 GB (1.0 ms) and 12.9 G multiply-adds for (106480, 13440) bf16. */
+/* Tiling: a thread owns V channels of the value half and the same V of the gate half (8 bytes each), two rows of a
+ * frame, and walks along their columns. An input element is loaded once per thread that needs it (four rows for two
+ * results) and added to the sums of the three columns around it, so that no window has to be kept; the next column is
+ * on its way meanwhile. Threads above and below share the input in the first-level cache: a block spans DEPTHWISE_ROWS
+ * rows. Bound by memory and instruction issue alike: 4.3 GB (1.0 ms) and 12.9 G multiply-adds for (106480, 13440)
+ * bf16. */
 enum { DEPTHWISE_LANES = 32, DEPTHWISE_GROUPS = 11, DEPTHWISE_ROWS = 2 * DEPTHWISE_GROUPS };
 
 template <typename T, int V> struct depthwise_column {
@@ -17,7 +18,8 @@ template <typename T, int V> struct depthwise_column {
 
 template <typename T, int V>
 __global__ void __launch_bounds__(DEPTHWISE_LANES *DEPTHWISE_GROUPS)
-    depthwise_glu_kernel(T *y, const T *x, const T *weight, const T *bias, int height, int width, int half, int row_blocks)
+    depthwise_glu_kernel(T *y, const T *x, const T *weight, const T *bias, int height, int width, int half,
+                         int row_blocks)
 {
     int c = ((int)blockIdx.y * DEPTHWISE_LANES + (int)threadIdx.x) * V;
     int row = (int)(blockIdx.x % (unsigned)row_blocks) * DEPTHWISE_ROWS + 2 * (int)threadIdx.y;
@@ -119,29 +121,29 @@ extern "C" void swm_cuda_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor 
         dim3 threads(DEPTHWISE_LANES, (unsigned)swm_min(DEPTHWISE_GROUPS, swm_divide_up(h, 2)));
         dim3 blocks((unsigned)(frames * row_blocks), swm_blocks(vectors, DEPTHWISE_LANES));
         if (wide)
-            depthwise_glu_kernel<T, 4><<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half,
-                                                                       (int)row_blocks);
+            depthwise_glu_kernel<T, 4>
+                <<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half, (int)row_blocks);
         else
-            depthwise_glu_kernel<T, 1><<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half,
-                                                                       (int)row_blocks);
+            depthwise_glu_kernel<T, 1>
+                <<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half, (int)row_blocks);
     });
     swm_cuda_launched(b, "depthwise_glu");
 }
 
-/* ---- up- and down-samplers of the autoencoder -------------------------------------------------------------------------- */
+/* ---- up- and down-samplers of the autoencoder -------------------------------------------------------------------- */
 
-/* Tiling: a thread owns V output channels of one input position: it reads their 8 V elements of y, which lie together, and
- * writes V channels to each of 8 places. Neighbouring threads own neighbouring channels, so that writes are whole lines.
- * Bound by memory: 28 GB, 6.5 ms, for the last level of 961 frames of 704x1280. */
+/* Tiling: a thread owns V output channels of one input position: it reads their 8 V elements of y, which lie together,
+ * and writes V channels to each of 8 places. Neighbouring threads own neighbouring channels, so that writes are whole
+ * lines. Bound by memory: 28 GB, 6.5 ms, for the last level of 961 frames of 704x1280. */
 template <typename T, int V>
-__global__ void __launch_bounds__(256)
-    upsample_merge_kernel(T *out, const T *y, const T *x, int64_t items, int height, int width, int channels, int repeat,
-                          int drop)
+__global__ void __launch_bounds__(256) upsample_merge_kernel(T *out, const T *y, const T *x, int64_t items, int height,
+                                                             int width, int channels, int repeat, int drop)
 {
     int64_t item = (int64_t)blockIdx.x * 256 + threadIdx.x;
     if (item >= items) return;
     int vectors = channels / V, c = (int)(item % vectors) * V;
-    int64_t position = item / vectors, w = position % width, h = position / width % height, t = position / width / height;
+    int64_t position = item / vectors, w = position % width, h = position / width % height,
+            t = position / width / height;
     float results[8][V];
 #pragma unroll
     for (int k = 0; k < V; k++) {
@@ -195,7 +197,8 @@ __global__ void __launch_bounds__(256) downsample_merge_kernel(T *out, const T *
     int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
     if (i >= count) return;
     int64_t channel = i % to.channels, position = i / to.channels, cells = (int64_t)st * sh * sw;
-    int64_t w = position % to.width * sw, h = position / to.width % to.height * sh, t = position / to.width / to.height * st;
+    int64_t w = position % to.width * sw, h = position / to.width % to.height * sh,
+            t = position / to.width / to.height * st;
     int64_t group = kept * cells / to.channels;
     float sum = 0;
     for (int64_t k = channel * group; k < (channel + 1) * group; k++) {
@@ -208,7 +211,8 @@ __global__ void __launch_bounds__(256) downsample_merge_kernel(T *out, const T *
     out[i] = swm_from_float<T>(sum + swm_float_of(y[at * learned + channel / cells]));
 }
 
-extern "C" void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3])
+extern "C" void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x,
+                                          const int stride[3])
 {
     int64_t count = swm_count(out);
     if (count == 0) return;
@@ -220,10 +224,10 @@ extern "C" void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_te
     swm_cuda_launched(b, "downsample_merge");
 }
 
-/* ---- patches ------------------------------------------------------------------------------------------------------------ */
+/* ---- patches ----------------------------------------------------------------------------------------------------- */
 
-/* Channel c*16 + dx*4 + dy of a patch is colour c at row dy, column dx. A thread an element of the patches: encoding sees
- * one frame. */
+/* Channel c*16 + dx*4 + dy of a patch is colour c at row dy, column dx. A thread an element of the patches: encoding
+ * sees one frame. */
 template <typename T>
 __global__ void __launch_bounds__(256) patchify_kernel(T *y, const T *x, int64_t count, int64_t width, int64_t colours)
 {
@@ -245,9 +249,9 @@ extern "C" void swm_cuda_patchify(swm_backend *b, swm_tensor y, swm_tensor x)
     swm_cuda_launched(b, "patchify");
 }
 
-/* Tiling: a block owns up to 64 patches of a row of patches. They lie together; they pass through shared memory and leave
- * as four runs of pixels, 16 bytes a thread. COLOURS is 3, or 0 for any number. Bound by memory: 10.4 GB, 2.4 ms, for
- * 961 frames of 704x1280. */
+/* Tiling: a block owns up to 64 patches of a row of patches. They lie together; they pass through shared memory and
+ * leave as four runs of pixels, 16 bytes a thread. COLOURS is 3, or 0 for any number. Bound by memory: 10.4 GB, 2.4
+ * ms, for 961 frames of 704x1280. */
 enum { PATCHES = 64 };
 
 template <typename T, int COLOURS, int W>
@@ -279,7 +283,8 @@ __global__ void __launch_bounds__(256) unpatchify_kernel(T *y, const T *x, int64
 
 extern "C" void swm_cuda_unpatchify(swm_backend *b, swm_tensor y, swm_tensor x)
 {
-    int64_t rows = x.shape[0] * x.shape[1], width = x.shape[2], colours = y.shape[3], runs = swm_divide_up(width, PATCHES);
+    int64_t rows = x.shape[0] * x.shape[1], width = x.shape[2], colours = y.shape[3],
+            runs = swm_divide_up(width, PATCHES);
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
     if (rows * width == 0) return;
     SWM_CUDA_BY_TYPE(b->compute, {
@@ -299,7 +304,7 @@ extern "C" void swm_cuda_unpatchify(swm_backend *b, swm_tensor y, swm_tensor x)
     swm_cuda_launched(b, "unpatchify");
 }
 
-/* ---- tiles and pictures --------------------------------------------------------------------------------------------------- */
+/* ---- tiles and pictures ------------------------------------------------------------------------------------------ */
 
 /* tile (outer,length,inner), before (outer,old,inner): a thread owns W elements of one of the first `extent` steps. */
 template <typename T, int W>
@@ -345,7 +350,8 @@ extern "C" void swm_cuda_paste(swm_backend *b, swm_tensor to, const int64_t at[4
     size_t size = swm_dtype_size(x.dtype);
     for (int i = 0; i < 4; i++)
         if (box[i] == 0) return;
-    /* The copy engine knows three dimensions. Whole pixels make a row of the box one run; otherwise frames go one by one. */
+    /* The copy engine knows three dimensions. Whole pixels make a row of the box one run; otherwise frames go one by
+     * one. */
     bool whole = box[3] == to.shape[3] && box[3] == x.shape[3];
     for (int64_t t = 0; t < (whole ? 1 : box[0]); t++) {
         char *target = (char *)to.data + (size_t)((at[0] + t) * swm_row_size(to)) * size;
@@ -355,7 +361,8 @@ extern "C" void swm_cuda_paste(swm_backend *b, swm_tensor to, const int64_t at[4
         cudaMemcpy3DParms copy = {};
         copy.kind = cudaMemcpyDeviceToDevice;
         if (whole) {
-            size_t to_row = (size_t)(to.shape[2] * to.shape[3]) * size, x_row = (size_t)(x.shape[2] * x.shape[3]) * size;
+            size_t to_row = (size_t)(to.shape[2] * to.shape[3]) * size,
+                   x_row = (size_t)(x.shape[2] * x.shape[3]) * size;
             copy.dstPtr = make_cudaPitchedPtr(target, to_row, to_row, (size_t)to.shape[1]);
             copy.srcPtr = make_cudaPitchedPtr(source, x_row, x_row, (size_t)x.shape[1]);
             copy.extent = make_cudaExtent((size_t)(box[2] * box[3]) * size, (size_t)box[1], (size_t)box[0]);

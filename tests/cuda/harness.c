@@ -27,7 +27,7 @@ static void stop_on_error(harness *h)
     if (swm_backend_check(h->gpu, &error) != 0) die(&error);
 }
 
-/* ---- random values --------------------------------------------------------------------------------------------------- */
+/* ---- random values ----------------------------------------------------------------------------------------------- */
 
 static uint64_t draw(harness *h)
 {
@@ -54,9 +54,12 @@ static float *random_floats(harness *h, float low, float high, int64_t count)
     return values;
 }
 
-static int64_t count_of(int rank, const int64_t *shape) { return swm_count(swm_tensor_make(SWM_F32, NULL, rank, shape)); }
+static int64_t count_of(int rank, const int64_t *shape)
+{
+    return swm_count(swm_tensor_make(SWM_F32, NULL, rank, shape));
+}
 
-/* ---- twins ------------------------------------------------------------------------------------------------------------- */
+/* ---- twins ------------------------------------------------------------------------------------------------------- */
 
 void harness_begin(harness *h)
 {
@@ -121,7 +124,7 @@ twin harness_weight(harness *h, float scale, int rank, const int64_t *shape)
     return (twin){cpu, *gpu};
 }
 
-/* ---- comparison --------------------------------------------------------------------------------------------------------- */
+/* ---- comparison -------------------------------------------------------------------------------------------------- */
 
 static float *floats_of(harness *h, swm_backend *b, swm_tensor t)
 {
@@ -178,7 +181,7 @@ void harness_report(harness *h, const char *op, double f32, double bf16)
     h->where[0] = '\0';
 }
 
-/* ---- timing ------------------------------------------------------------------------------------------------------------- */
+/* ---- timing ------------------------------------------------------------------------------------------------------ */
 
 swm_tensor harness_large(harness *h, bool f32, float low, float high, int rank, const int64_t *shape)
 {
@@ -238,7 +241,7 @@ void harness_time(harness *h, const char *name, void (*run)(harness *h, const vo
     fflush(stdout);
 }
 
-/* ---- the program -------------------------------------------------------------------------------------------------------- */
+/* ---- the program ------------------------------------------------------------------------------------------------- */
 
 static int run_mode(swm_dtype compute, int device, bool timing, bool matrices)
 {

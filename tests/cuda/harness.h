@@ -32,7 +32,8 @@ twin harness_values(harness *h, bool f32, float low, float high, int rank, const
 twin harness_from(harness *h, bool f32, const float *values, int rank, const int64_t *shape);
 /* A weight of a random type of file, -scale .. scale, as each backend wants to see it. */
 twin harness_weight(harness *h, float scale, int rank, const int64_t *shape);
-#define SHAPE(...) (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__}
+#define SHAPE(...)                                                                                                     \
+    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]) { __VA_ARGS__ }
 
 /* Compare a result: relative Euclidean distance; NaN is infinitely far. */
 void harness_check(harness *h, twin result, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -1,5 +1,5 @@
-/* Every CUDA op but the matrix work (test_cuda_matrix.c) against its definition, the CPU backend, over random shapes; and
- * their times at the release's full size. */
+/* Every CUDA op but the matrix work (test_cuda_matrix.c) against its definition, the CPU backend, over random shapes;
+ * and their times at the release's full size. */
 #include "harness.h"
 
 #include <math.h>
@@ -9,7 +9,7 @@ enum { ROUNDS = 12 };
 
 #define CASES(h) for (int round = 0; round < ROUNDS; round++)
 
-/* ---- pointwise, norms ------------------------------------------------------------------------------------------------- */
+/* ---- pointwise, norms -------------------------------------------------------------------------------------------- */
 
 /* Channels: odd ones, those of toys, those of the release, long ones. */
 static int64_t pick_channels(harness *h)
@@ -22,7 +22,8 @@ static void test_pointwise(harness *h)
 {
     static const char *const names[] = {"add", "multiply_silu", "gelu_multiply", "silu"};
     for (int op = 0; op < 4; op++) {
-        CASES(h) {
+        CASES(h)
+        {
             harness_begin(h);
             int64_t n = harness_pick(h, 1, 60), c = pick_channels(h);
             twin x = harness_values(h, false, -6, 6, SHAPE(n, c)), y = harness_values(h, false, -6, 6, SHAPE(n, c));
@@ -41,15 +42,18 @@ static void test_modulated(harness *h)
 {
     static const char *const names[] = {"modulation", "adaptive_norm", "gated_add"};
     for (int op = 0; op < 3; op++) {
-        CASES(h) {
+        CASES(h)
+        {
             harness_begin(h);
             int64_t frames = harness_pick(h, 1, 5), tokens = harness_pick(h, 1, 17), c = pick_channels(h);
             twin t = harness_values(h, false, -1, 1, SHAPE(frames, op == 0 && round % 2 ? 1 : 6, c));
             twin x = harness_values(h, false, -3, 4, SHAPE(frames * tokens, c));
-            twin y = harness_values(h, false, -1, 1, SHAPE(frames * tokens, c)), table = harness_weight(h, 1, SHAPE(6, c));
+            twin y = harness_values(h, false, -1, 1, SHAPE(frames * tokens, c)),
+                 table = harness_weight(h, 1, SHAPE(6, c));
             if (op == 0) x = (twin){swm_modulation(h->cpu, t.cpu, table.cpu), swm_modulation(h->gpu, t.gpu, table.gpu)};
             if (op == 1)
-                x = (twin){swm_adaptive_norm(h->cpu, x.cpu, t.cpu, 3, 4), swm_adaptive_norm(h->gpu, x.gpu, t.gpu, 3, 4)};
+                x = (twin){swm_adaptive_norm(h->cpu, x.cpu, t.cpu, 3, 4),
+                           swm_adaptive_norm(h->gpu, x.gpu, t.gpu, 3, 4)};
             if (op == 2) swm_gated_add(h->cpu, x.cpu, y.cpu, t.cpu, 5), swm_gated_add(h->gpu, x.gpu, y.gpu, t.gpu, 5);
             harness_check(h, x, "%lld frames of %lldx%lld", (long long)frames, (long long)tokens, (long long)c);
             harness_end(h);
@@ -60,7 +64,8 @@ static void test_modulated(harness *h)
 
 static void test_rms_norm(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t n = harness_pick(h, 1, 60), c = pick_channels(h);
         float offset = (float)(round % 2);
@@ -97,9 +102,13 @@ static void test_transform_heads(harness *h)
             int64_t n = harness_pick(h, 1, 40), c = size * heads;
             twin x = harness_values(h, false, -2, 3, SHAPE(n, c)), w = harness_weight(h, 1, SHAPE(c));
             twin rotation = rotation_table(h, n, kind == 2 ? size / 4 : size / 2);
-            twin rays = harness_values(h, true, -1, 1, SHAPE(n, 16)), inflation = harness_values(h, true, 0, 1, SHAPE(n, heads));
-            swm_head_transform how[2] = {{.heads = heads, .epsilon = 1e-5f, .relu = harness_pick(h, 0, 1),
-                                          .scale = harness_pick(h, 0, 1) ? 0.3f : 0, .conjugate = harness_pick(h, 0, 1),
+            twin rays = harness_values(h, true, -1, 1, SHAPE(n, 16)),
+                 inflation = harness_values(h, true, 0, 1, SHAPE(n, heads));
+            swm_head_transform how[2] = {{.heads = heads,
+                                          .epsilon = 1e-5f,
+                                          .relu = harness_pick(h, 0, 1),
+                                          .scale = harness_pick(h, 0, 1) ? 0.3f : 0,
+                                          .conjugate = harness_pick(h, 0, 1),
                                           .transpose = harness_pick(h, 0, 1)}};
             bool norm = kind == 0 || harness_pick(h, 0, 1), inflates = kind == 2 && harness_pick(h, 0, 1);
             how[1] = how[0];
@@ -110,14 +119,15 @@ static void test_transform_heads(harness *h)
             twin y = {swm_transform_heads(h->cpu, x.cpu, &how[0]), swm_transform_heads(h->gpu, x.gpu, &how[1])};
             harness_check(h, y, "%lldx%lldx%lld", (long long)n, (long long)heads, (long long)size);
             if (inflates)
-                harness_check(h, inflation, "inflation of %lldx%lldx%lld", (long long)n, (long long)heads, (long long)size);
+                harness_check(h, inflation, "inflation of %lldx%lldx%lld", (long long)n, (long long)heads,
+                              (long long)size);
             harness_end(h);
         }
         harness_report(h, kind == 0 ? "heads: norm" : kind == 1 ? "heads: rotation" : "heads: rays", 1e-5, 1e-2);
     }
 }
 
-/* ---- gated delta rule ------------------------------------------------------------------------------------------------- */
+/* ---- gated delta rule -------------------------------------------------------------------------------------------- */
 
 /* One chunk, or several of random lengths. */
 static swm_chunks pick_chunks(harness *h, int64_t frames, int64_t *starts)
@@ -132,12 +142,14 @@ static swm_chunks pick_chunks(harness *h, int64_t frames, int64_t *starts)
 
 static void test_key_conv(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t starts[16], frames = harness_pick(h, 1, 9), tokens = harness_pick(h, 1, 9), c = pick_channels(h);
         swm_chunks chunks = pick_chunks(h, frames, starts);
         bool tailed = harness_pick(h, 0, 1);
-        twin k = harness_values(h, false, -1, 1, SHAPE(frames * tokens, c)), taps = harness_weight(h, 1, SHAPE(c, 1, 4));
+        twin k = harness_values(h, false, -1, 1, SHAPE(frames * tokens, c)),
+             taps = harness_weight(h, 1, SHAPE(c, 1, 4));
         twin tail = harness_values(h, false, -1, 1, SHAPE(3 * tokens, c));
         swm_tensor none = {0};
         twin y = {swm_key_conv(h->cpu, k.cpu, taps.cpu, frames, chunks, tailed ? tail.cpu : none, tailed),
@@ -151,7 +163,8 @@ static void test_key_conv(harness *h)
 
 static void test_gates(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 5), tokens = harness_pick(h, 1, 300), c = harness_pick(h, 0, 1) ? 2240 : 37;
         twin x = harness_values(h, false, -1, 2, SHAPE(frames * tokens, c));
@@ -160,7 +173,8 @@ static void test_gates(harness *h)
         harness_end(h);
     }
     harness_report(h, "frame_mean", 1e-5, 1e-2);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 130), heads = harness_pick(h, 1, 40);
         twin u = harness_values(h, false, -3, 25, SHAPE(frames, heads)), rate = harness_weight(h, 2, SHAPE(heads));
@@ -172,7 +186,8 @@ static void test_gates(harness *h)
         harness_end(h);
     }
     harness_report(h, "gdn_decay", 1e-5, 1e-5);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 5), tokens = harness_pick(h, 1, 100), heads = harness_pick(h, 1, 40);
         twin beta = harness_values(h, false, 0, 1, SHAPE(frames * tokens, heads));
@@ -191,7 +206,8 @@ static void test_gdn_scan(harness *h)
     static const int64_t sizes[] = {32, 64, 112, 128};
     for (int round = 0; round < 3 * ROUNDS; round++) {
         harness_begin(h);
-        int64_t starts[32], frames = harness_pick(h, 1, 12), tokens = harness_pick(h, 1, 150), heads = harness_pick(h, 1, 3);
+        int64_t starts[32], frames = harness_pick(h, 1, 12), tokens = harness_pick(h, 1, 150),
+                            heads = harness_pick(h, 1, 3);
         int64_t size = sizes[round % 4], c = heads * size;
         if (round == 0) heads = 20, c = heads * size;
         bool normalise = harness_pick(h, 0, 1), rotates = harness_pick(h, 0, 1), carries = harness_pick(h, 0, 1);
@@ -199,10 +215,12 @@ static void test_gdn_scan(harness *h)
         float low = normalise ? 0 : -1, scale = 1 / sqrtf((float)(size * tokens));
         twin q = harness_values(h, false, low, 1, SHAPE(frames * tokens, c));
         twin k = harness_values(h, false, low * scale, scale, SHAPE(frames * tokens, c));
-        twin v = harness_values(h, false, -1, 2, SHAPE(frames * tokens, c)), rotation = rotation_table(h, frames * tokens, size / 2);
+        twin v = harness_values(h, false, -1, 2, SHAPE(frames * tokens, c)),
+             rotation = rotation_table(h, frames * tokens, size / 2);
         twin beta = harness_values(h, !normalise, 0, 1, SHAPE(frames * tokens, heads));
         twin decay = harness_values(h, true, 0.5f, 1, SHAPE(frames, heads));
-        twin state = harness_values(h, true, -1, 1, SHAPE(heads, size, size)), z = harness_values(h, true, 0, 1, SHAPE(heads, size));
+        twin state = harness_values(h, true, -1, 1, SHAPE(heads, size, size)),
+             z = harness_values(h, true, 0, 1, SHAPE(heads, size));
         swm_chunks chunks = pick_chunks(h, frames, starts);
         swm_gdn how[2] = {{.q = q.cpu, .k = k.cpu, .v = v.cpu, .beta = beta.cpu, .decay = decay.cpu},
                           {.q = q.gpu, .k = k.gpu, .v = v.gpu, .beta = beta.gpu, .decay = decay.gpu}};
@@ -218,19 +236,22 @@ static void test_gdn_scan(harness *h)
         harness_check(h, y, "%lld frames of %lld, %lldx%lld%s%s%s, %d chunks", (long long)frames, (long long)tokens,
                       (long long)heads, (long long)size, normalise ? ", z" : "", rotates ? ", turned" : "",
                       carries ? ", carried" : "", chunks.count);
-        harness_check(h, state, "state after %lld frames, %lldx%lld", (long long)frames, (long long)heads, (long long)size);
-        harness_check(h, z, "normaliser after %lld frames, %lldx%lld", (long long)frames, (long long)heads, (long long)size);
+        harness_check(h, state, "state after %lld frames, %lldx%lld", (long long)frames, (long long)heads,
+                      (long long)size);
+        harness_check(h, z, "normaliser after %lld frames, %lldx%lld", (long long)frames, (long long)heads,
+                      (long long)size);
         harness_end(h);
     }
     harness_report(h, "gdn_scan", 1e-4, 1e-2);
 }
 
-/* ---- layout, video ------------------------------------------------------------------------------------------------------ */
+/* ---- layout, video ----------------------------------------------------------------------------------------------- */
 
 static void test_depthwise_glu(harness *h)
 {
     static const int64_t halves[] = {4, 7, 32, 130, 336, 1000};
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 3), rows = harness_pick(h, 1, 30), columns = harness_pick(h, 1, 20);
         int64_t half = halves[harness_pick(h, 0, 5)];
@@ -248,10 +269,12 @@ static void test_depthwise_glu(harness *h)
 
 static void test_layout(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
-        twin x = harness_values(h, false, -1, 1,
-                                SHAPE(harness_pick(h, 1, 70), harness_pick(h, 1, 9), harness_pick(h, 1, 9), harness_pick(h, 1, 70)));
+        twin x = harness_values(
+            h, false, -1, 1,
+            SHAPE(harness_pick(h, 1, 70), harness_pick(h, 1, 9), harness_pick(h, 1, 9), harness_pick(h, 1, 70)));
         harness_check(h, (twin){swm_channels_last(h->cpu, x.cpu), swm_channels_last(h->gpu, x.gpu)}, "last of %s",
                       swm_describe(x.cpu).text);
         harness_check(h, (twin){swm_channels_first(h->cpu, x.cpu), swm_channels_first(h->gpu, x.gpu)}, "first of %s",
@@ -259,22 +282,25 @@ static void test_layout(harness *h)
         harness_end(h);
     }
     harness_report(h, "transpose", 0, 0);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t rows = harness_pick(h, 1, 50), count = harness_pick(h, 1, 40), width = harness_pick(h, 1, 400);
         int32_t ids[40];
         for (int64_t i = 0; i < count; i++) ids[i] = (int32_t)harness_pick(h, 0, rows - 1);
         twin table = harness_weight(h, 1, SHAPE(rows, width));
-        harness_check(h,
-                      (twin){swm_embed(h->cpu, table.cpu, ids, count, 7.5f), swm_embed(h->gpu, table.gpu, ids, count, 7.5f)},
-                      "%lld of %lldx%lld", (long long)count, (long long)rows, (long long)width);
+        harness_check(
+            h, (twin){swm_embed(h->cpu, table.cpu, ids, count, 7.5f), swm_embed(h->gpu, table.gpu, ids, count, 7.5f)},
+            "%lld of %lldx%lld", (long long)count, (long long)rows, (long long)width);
         harness_end(h);
     }
     harness_report(h, "embed", 1e-6, 1e-2);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t tokens = harness_pick(h, 1, 40), heads = harness_pick(h, 1, 9), half = harness_pick(h, 1, 128);
-        twin x = harness_values(h, false, -1, 1, SHAPE(tokens, heads * 2 * half)), rotation = rotation_table(h, tokens, half);
+        twin x = harness_values(h, false, -1, 1, SHAPE(tokens, heads * 2 * half)),
+             rotation = rotation_table(h, tokens, half);
         swm_rotate_half(h->cpu, x.cpu, rotation.cpu, heads);
         swm_rotate_half(h->gpu, x.gpu, rotation.gpu, heads);
         harness_check(h, x, "%lldx%lldx2x%lld", (long long)tokens, (long long)heads, (long long)half);
@@ -285,19 +311,22 @@ static void test_layout(harness *h)
 
 static void test_samplers(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t t = harness_pick(h, 1, 3), rows = harness_pick(h, 1, 7), columns = harness_pick(h, 1, 7);
         int64_t repeat = harness_pick(h, 1, 5), channels = repeat * (round % 2 ? 8 : harness_pick(h, 1, 6));
         bool drop = harness_pick(h, 0, 1);
         twin y = harness_values(h, false, -1, 1, SHAPE(t, rows, columns, 8 * channels));
         twin x = harness_values(h, false, -1, 1, SHAPE(t, rows, columns, 8 * repeat));
-        harness_check(h, (twin){swm_upsample_merge(h->cpu, y.cpu, x.cpu, drop), swm_upsample_merge(h->gpu, y.gpu, x.gpu, drop)},
-                      "%s, %lld", swm_describe(y.cpu).text, (long long)repeat);
+        harness_check(
+            h, (twin){swm_upsample_merge(h->cpu, y.cpu, x.cpu, drop), swm_upsample_merge(h->gpu, y.gpu, x.gpu, drop)},
+            "%s, %lld", swm_describe(y.cpu).text, (long long)repeat);
         harness_end(h);
     }
     harness_report(h, "upsample_merge", 1e-6, 1e-2);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int stride[3] = {(int)harness_pick(h, 1, 2), (int)harness_pick(h, 1, 2), (int)harness_pick(h, 1, 2)};
         int64_t t = stride[0] * harness_pick(h, 1, 3), rows = stride[1] * harness_pick(h, 1, 5);
@@ -308,7 +337,8 @@ static void test_samplers(harness *h)
         harness_check(h,
                       (twin){swm_downsample_merge(h->cpu, y.cpu, x.cpu, stride),
                              swm_downsample_merge(h->gpu, y.gpu, x.gpu, stride)},
-                      "%s, %lld by %d,%d,%d", swm_describe(y.cpu).text, (long long)kept, stride[0], stride[1], stride[2]);
+                      "%s, %lld by %d,%d,%d", swm_describe(y.cpu).text, (long long)kept, stride[0], stride[1],
+                      stride[2]);
         harness_end(h);
     }
     harness_report(h, "downsample_merge", 1e-6, 1e-2);
@@ -316,7 +346,8 @@ static void test_samplers(harness *h)
 
 static void test_pictures(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t t = harness_pick(h, 1, 3), rows = harness_pick(h, 1, 5), columns = harness_pick(h, 1, 150);
         int64_t colours = round % 3 ? 3 : harness_pick(h, 1, 4);
@@ -329,7 +360,8 @@ static void test_pictures(harness *h)
         harness_end(h);
     }
     harness_report(h, "patchify", 0, 0);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t size[4] = {harness_pick(h, 1, 5), harness_pick(h, 1, 9), harness_pick(h, 1, 9), harness_pick(h, 1, 20)};
         int axis = (int)harness_pick(h, 0, 2);
@@ -344,7 +376,8 @@ static void test_pictures(harness *h)
         harness_end(h);
     }
     harness_report(h, "blend", 1e-6, 1e-2);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         int64_t to_size[4], x_size[4], at[4], from[4], box[4];
         for (int i = 0; i < 4; i++) {
@@ -361,11 +394,12 @@ static void test_pictures(harness *h)
         harness_end(h);
     }
     harness_report(h, "paste", 0, 0);
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         twin x = harness_values(h, false, -1.3f, 1.3f, SHAPE(harness_pick(h, 1, 4), 4, round % 2 ? 8 : 7, 3));
-        harness_check(h, (twin){swm_pixels(h->cpu, x.cpu, round % 3 == 0), swm_pixels(h->gpu, x.gpu, round % 3 == 0)}, "%s",
-                      swm_describe(x.cpu).text);
+        harness_check(h, (twin){swm_pixels(h->cpu, x.cpu, round % 3 == 0), swm_pixels(h->gpu, x.gpu, round % 3 == 0)},
+                      "%s", swm_describe(x.cpu).text);
         harness_end(h);
     }
     harness_report(h, "pixels", 2e-3, 2e-3); /* products rounded apart may cross an edge of a byte */
@@ -374,7 +408,8 @@ static void test_pictures(harness *h)
 /* Weights at an address whose former owner is gone, copies and zeros. */
 static void test_memory(harness *h)
 {
-    CASES(h) {
+    CASES(h)
+    {
         harness_begin(h);
         twin w = harness_weight(h, 1, SHAPE(5, 33)), x = harness_values(h, false, -1, 1, SHAPE(5, 33));
         harness_check(h, w, "weights");
@@ -408,9 +443,18 @@ void cuda_ops_tests(harness *h)
     test_pictures(h);
 }
 
-/* ---- times at the release's size ------------------------------------------------------------------------------------------ */
+/* ---- times at the release's size --------------------------------------------------------------------------------- */
 
-enum { FRAMES = 121, TOKENS = 880, ROWS = 22, COLUMNS = 40, HEADS = 20, SIZE = 112, CHANNELS = HEADS * SIZE, HALF = 6720 };
+enum {
+    FRAMES = 121,
+    TOKENS = 880,
+    ROWS = 22,
+    COLUMNS = 40,
+    HEADS = 20,
+    SIZE = 112,
+    CHANNELS = HEADS * SIZE,
+    HALF = 6720
+};
 enum { ALL = FRAMES * TOKENS, SLICE = 18 * TOKENS };
 
 typedef struct operands {
@@ -457,8 +501,14 @@ static void run_heads(harness *h, const void *user)
 static void run_heads_rays(harness *h, const void *user)
 {
     const operands *o = user;
-    swm_head_transform how = {.heads = HEADS, .norm = o->weight, .epsilon = 1e-5f, .relu = true, .scale = 0.01f,
-                              .rotation = o->half_rotation, .rays = o->rays, .inflation = o->inflation};
+    swm_head_transform how = {.heads = HEADS,
+                              .norm = o->weight,
+                              .epsilon = 1e-5f,
+                              .relu = true,
+                              .scale = 0.01f,
+                              .rotation = o->half_rotation,
+                              .rays = o->rays,
+                              .inflation = o->inflation};
     swm_transform_heads(h->gpu, o->y, &how);
 }
 
@@ -483,15 +533,22 @@ static void run_camera_beta(harness *h, const void *user)
 static void run_scan(harness *h, const void *user)
 {
     const operands *o = user;
-    swm_gdn how = {.q = o->y, .k = o->z, .v = o->y, .rotation = o->rotation, .beta = o->beta, .decay = o->decay,
-                   .normalise = true, .chunks = {1, (int64_t[]){0}}};
+    swm_gdn how = {.q = o->y,
+                   .k = o->z,
+                   .v = o->y,
+                   .rotation = o->rotation,
+                   .beta = o->beta,
+                   .decay = o->decay,
+                   .normalise = true,
+                   .chunks = {1, (int64_t[]){0}}};
     swm_gdn_scan(h->gpu, &how);
 }
 
 static void run_camera_scan(harness *h, const void *user)
 {
     const operands *o = user;
-    swm_gdn how = {.q = o->y, .k = o->z, .v = o->y, .beta = o->camera_beta, .decay = o->decay, .chunks = {1, (int64_t[]){0}}};
+    swm_gdn how = {
+        .q = o->y, .k = o->z, .v = o->y, .beta = o->camera_beta, .decay = o->decay, .chunks = {1, (int64_t[]){0}}};
     swm_gdn_scan(h->gpu, &how);
 }
 
