@@ -152,6 +152,8 @@ CUDA_TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/cuda/*.c))
 BARE_LIBS := -l:libopenblas.a -l:libavutil.a -l:libyaml.a -l:libz.a -lcjson $(CUDA_LIBS) -lm -lpthread
 $(BUILD)/cuda-tests: $(CUDA_TEST_OBJECTS) $(LIBRARY)
 	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
+$(BUILD)/bench-bare: $(addprefix $(BUILD)/,bench/main.o bench/stages.o cli/bench.o cli/args.o cli/console.o) $(LIBRARY)
+	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
 $(BUILD)/golden-bare: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
 	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
 

@@ -10,8 +10,8 @@
 #include "sanawm.h"
 
 typedef struct bench_values {
-    const char *model, *stages;
-    bool release;
+    const char *model, *stages, *device;
+    bool release, float32;
     int64_t frames, repeat, threads, prompt_tokens;
     cli_size size;
     bool json;
@@ -33,6 +33,8 @@ static const cli_option options[] = {
     {CLI_SIZE, "size", AT(size), .value = "WxH", .help = "[the model's]"},
     {CLI_INTEGER, "prompt-tokens", AT(prompt_tokens), .minimum = 1, .maximum = 4096, .value = "N",
      .help = "Of the prompt [the most that the model takes]"},
+    {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
+    {CLI_FLAG, "float32", AT(float32), .help = "Compute in float32 on a GPU too"},
     {CLI_FLAG, "json", AT(json), .help = "Print the times as JSON"},
 };
 
@@ -99,7 +101,7 @@ static int measure(const bench_values *v, swm_checkpoint *model, unsigned stages
     bench_time times[BENCH_STAGE_COUNT] = {0};
     bench m = {0};
     void *weights = NULL;
-    swm_backend *b = swm_backend_open_cpu((int)v->threads, error);
+    swm_backend *b = swm_backend_open(v->device, v->float32, (int)v->threads, error);
     int result = b != NULL ? bench_weights_randomise(model, stages, &weights, error) : -1;
     if (result == 0) result = bench_open(&m, b, model, choose_shape(v, model), stages, NULL, error);
     for (int i = 0; i < BENCH_STAGE_COUNT && result == 0; i++) {

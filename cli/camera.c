@@ -23,7 +23,8 @@ typedef struct camera_values {
 #define AT(member) .offset = offsetof(camera_values, member)
 
 static const cli_option options[] = {
-    {CLI_WORD, "keys", AT(keys), .value = "current|v1", .help = "What the letters of the action mean [current]"},
+    {CLI_WORD, "keys", AT(keys), .value = "current|v1|sglang|flashdreams",
+     .help = "What the letters of the action mean [current]"},
     {CLI_NUMBER, "translation-speed", AT(translation_speed), .minimum = 1e-6, .maximum = 1e6, .value = "UNITS",
      .help = "A frame [the keys', 0.025]"},
     {CLI_NUMBER, "rotation-speed-deg", AT(rotation_speed), .minimum = 1e-6, .maximum = 180, .value = "DEGREES",
@@ -254,11 +255,13 @@ const cli_command cli_camera = {
     .operands_least = 1,
     .operands_most = 1,
     .description = "Show where a camera goes: one line a frame with its position (x right, y down, z forward) and its "
-                   "yaw (right), pitch "
-                   "(up) and roll in degrees. With --save or --plot the files are written and named instead. Where an "
-                   "action string is "
-                   "also the name of a file, the file is meant. sanawm camera convert IN OUT brings a path from one "
-                   "format to another; sanawm camera convert --help says how.",
+                   "yaw (right), pitch (up) and roll in degrees. With --save or --plot the files are written and named "
+                   "instead. Where an action string is also the name of a file, the file is meant.\n\n"
+                   "sanawm camera make MOVE|KEYFRAMES.json: a path from a named move or from keyframes.\n"
+                   "sanawm camera convert IN OUT: from one format to another.\n"
+                   "sanawm camera plot PATH...: several paths over each other, in space and over time.\n"
+                   "sanawm camera check PATH: does it stay within what the model knows.\n"
+                   "Each has more options: sanawm help camera make",
     .options = options,
     .option_count = sizeof options / sizeof options[0],
     .run = run_camera,

@@ -688,6 +688,6 @@ const cli_command cli_eval = {
     .description = "sanawm eval poses EST GT: errors between a measured and a commanded camera path.\n"
                    "sanawm eval revisit VIDEO POSES: does a place look the same when the camera returns.\n"
                    "sanawm eval video A B: PSNR, SSIM and flicker of two videos.\n"
-                   "Each has more options: sanawm eval poses --help",
+                   "Each has more options: sanawm help eval poses",
     .run = run_eval,
 };

@@ -47,7 +47,8 @@ static const cli_option options[] = {
     {CLI_STRING, "camera", AT(camera), .value = "FILE",
      .help =
          "Camera path: SANA-WM .npy or .npz, COLMAP, transforms.json, TUM, KITTI, a run's .json; see camera convert"},
-    {CLI_WORD, "keys", AT(keys), .value = "current|v1", .help = "What the letters of --action mean [current]"},
+    {CLI_WORD, "keys", AT(keys), .value = "current|v1|sglang|flashdreams",
+     .help = "What the letters of --action mean [current]"},
     {CLI_NUMBER, "translation-speed", AT(translation_speed), .minimum = 1e-6, .maximum = 1e6, .value = "UNITS",
      .help = "Of --action, a frame [0.025]"},
     {CLI_NUMBER, "rotation-speed-deg", AT(rotation_speed), .minimum = 1e-6, .maximum = 180, .value = "DEGREES",
@@ -101,7 +102,7 @@ static const cli_option options[] = {
     {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR",
      .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_FLAG, "softcap", AT(softcap), .help = "Attention soft-capping in Gemma-2; the release was made without"},
-    {CLI_STRING, "device", AT(device), .value = "cpu", .help = "[cpu]"},
+    {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
     {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
 
     {CLI_HEADING, .help = "Messages"},
@@ -174,6 +175,7 @@ static void fill_request(swm_request *r, const generate_values *v, const char *p
     r->noise = v->noise == 0 ? SWM_NOISE_TORCH : SWM_NOISE_FRAME;
     r->tiling = (swm_tiling)v->tiles;
     r->reference_exact = v->reference_exact;
+    r->device = v->device;
     r->threads = (int)v->threads;
 }
 
@@ -244,10 +246,6 @@ static int generate_checked(const generate_values *v)
     const bool numbers = v->intrinsics != NULL && cli_intrinsics_are_numbers(v->intrinsics);
     char *prompt = NULL, *output = NULL, *builtin = NULL;
     int status = CLI_FAILURE;
-    if (strcmp(v->device, "cpu") != 0)
-        swm_fail(&error,
-                 "--device %s: this build computes on the CPU only, the CUDA backend is not in it; pass --device cpu",
-                 v->device);
     if (!swm_failed(&error) && numbers) cli_parse_intrinsics(v->intrinsics, intrinsics, &error);
     if (!swm_failed(&error)) read_prompt(v, &prompt, &error);
     if (!swm_failed(&error) && v->output != NULL) output = without_trailing_slashes(v->output, &error);
@@ -264,7 +262,7 @@ static int generate_checked(const generate_values *v)
 
 static int run_generate(const cli_command *command, int argc, char **argv)
 {
-    generate_values v = {.seed = 42, .tiles = SWM_TILES_TEMPORAL, .device = "cpu"};
+    generate_values v = {.seed = 42, .tiles = SWM_TILES_TEMPORAL};
     int status;
     if (!cli_parse(command, argc, argv, &v, NULL, &status)) return status;
     status = check_usage(command, &v);

@@ -53,8 +53,9 @@ static int help(int argc, char **argv)
     }
     const cli_command *command = find_command(argv[0]);
     if (command == NULL) return unknown_command(argv[0]);
-    cli_print_help(command);
-    return CLI_OK;
+    /* A part of the command, as in "help camera convert", is for the command to find. */
+    char ask[] = "--help", *part[] = {argc > 1 ? argv[1] : ask, ask};
+    return command->run(command, argc > 1 ? 2 : 1, part);
 }
 
 static int dispatch(int argc, char **argv)

@@ -73,8 +73,8 @@ typedef struct swm_request {
     const char *action, *camera;
     const float *poses; /* [pose_count][4][4] */
     int64_t pose_count;
-    const char *key_profile;       /* what the letters of an action mean: "current" (NULL) or "v1" */
-    double translation_speed;      /* units a frame; 0: the profile's */
+    const char *key_profile;  /* what the letters of an action mean: "current" (NULL), "v1", "sglang", "flashdreams" */
+    double translation_speed; /* units a frame; 0: the profile's */
     double rotation_speed_degrees; /* degrees a frame; 0: the profile's */
 
     /* Intrinsics in pixels of the source picture, at most one; else the picture's EXIF focal length, else 60 degrees
@@ -102,7 +102,9 @@ typedef struct swm_request {
     swm_noise noise;
     swm_tiling tiling;
     bool reference_exact; /* also repeat what is an accident in the reference: lagging tiles, truncation to bytes */
-    int threads;          /* 0: as many as the machine has */
+    const char *device; /* "cpu" or "cuda"; NULL: the first GPU if there is one and the build has CUDA, else the CPU */
+    bool float32;       /* compute in float32 on a GPU too: for tests, slow */
+    int threads;        /* of the CPU; 0: as many as the machine has */
 } swm_request;
 
 /* All defaults written out for this model, seed 42. Image and camera are left empty. */

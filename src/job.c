@@ -320,6 +320,9 @@ int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_re
         .noise = request->noise,
         .tiling = request->tiling,
         .reference_exact = request->reference_exact,
+        .device = request->device,
+        .float32 = request->float32,
+        .threads = request->threads,
         .fps = request->fps != 0 ? request->fps : 16,
         .latent = {.channels = checkpoint->dit->size.latent_channels},
     };

@@ -5,6 +5,7 @@
 #include "core/rng.h"
 #include "preview.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -500,7 +501,7 @@ static bool interrupted(void *user)
     return events->stop(events->user);
 }
 
-int swm_pipeline_run(swm_job *job, const swm_events *events, int threads, swm_run_report *out, swm_error *error)
+int swm_pipeline_run(swm_job *job, const swm_events *events, swm_run_report *out, swm_error *error)
 {
     swm_events silent = {0};
     clip c = {.job = job, .events = events != NULL ? events : &silent, .started = swm_seconds(), .error = error};
@@ -509,13 +510,15 @@ int swm_pipeline_run(swm_job *job, const swm_events *events, int threads, swm_ru
     c.latent = swm_allocate(error, count, sizeof(float));
     c.guided = swm_allocate(error, count, sizeof(float));
     c.clean = swm_allocate(error, count, sizeof(float));
-    swm_backend *b = swm_backend_open_cpu(threads, error);
+    swm_backend *b = swm_backend_open(job->device, job->float32, job->threads, error);
     int result = -1;
     if (c.latent != NULL && c.guided != NULL && c.clean != NULL && b != NULL) {
         if (c.events->stop != NULL) {
             b->interrupted = interrupted;
             b->interrupted_user = (void *)(uintptr_t)c.events;
         }
+        snprintf(out->device, sizeof out->device, "%s", b->name);
+        job->sampling.round_to_bf16 = b->compute == SWM_BF16;
         result = plan_all(&c, b->compute, 0);
         if (result == 0) result = run_all(&c, b, out);
     }

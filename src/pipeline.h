@@ -29,6 +29,9 @@ typedef struct swm_job {
     swm_noise noise;
     swm_tiling tiling;
     bool reference_exact;
+    const char *device; /* of swm_backend_open; borrowed from the request */
+    bool float32;
+    int threads;
     swm_sampling sampling; /* sampler, steps, shift, chunks, interval */
     int64_t *chunk_starts;
     char *intrinsics_source; /* "file", "exif", ... for the sidecar */
@@ -73,10 +76,11 @@ int swm_plan(swm_stage_plan plan[SWM_STAGE_COUNT], const swm_checkpoint *checkpo
 
 /* Run all stages. Frames go to events->frames. timings and peaks are per stage. */
 typedef struct swm_run_report {
+    char device[8];                  /* "cpu" or "cuda" */
     double seconds[SWM_STAGE_COUNT];
     size_t scratch[SWM_STAGE_COUNT]; /* measured peak */
 } swm_run_report;
-int swm_pipeline_run(swm_job *job, const swm_events *events, int threads, swm_run_report *report, swm_error *error);
+int swm_pipeline_run(swm_job *job, const swm_events *events, swm_run_report *report, swm_error *error);
 
 /* The JSON text that describes a run; NULL on failure. */
 char *swm_sidecar(const swm_job *job, const swm_run_report *report, swm_error *error);

@@ -12,8 +12,6 @@ struct swm_model {
     swm_checkpoint checkpoint;
 };
 
-const char *swm_version(void) { return SWM_VERSION; }
-
 static void hand_over(swm_message *message, const swm_error *error)
 {
     _Static_assert(sizeof(swm_message) == sizeof(swm_error), "messages are handed over whole");
@@ -85,7 +83,7 @@ static int generate(const swm_model *model, const swm_request *request, const sw
     swm_run_report report;
     int result = swm_job_resolve(&job, &model->checkpoint, request, events, error);
     if (result == 0 && into != NULL) result = open_recording(into, &job, error);
-    if (result == 0) result = swm_pipeline_run(&job, events, request->threads, &report, error);
+    if (result == 0) result = swm_pipeline_run(&job, events, &report, error);
     if (result == 0 && sidecar != NULL) {
         *sidecar = swm_sidecar(&job, &report, error);
         if (*sidecar == NULL) result = -1;

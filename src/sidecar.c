@@ -75,6 +75,7 @@ static int fill(cJSON *root, const swm_job *job, const swm_run_report *report, s
     cJSON_AddStringToObject(root, "program", "sana-wm.c " SWM_VERSION);
     cJSON_AddStringToObject(root, "created", now);
     if (add_model(root, job->checkpoint, error) != 0) return -1;
+    cJSON_AddStringToObject(root, "device", report->device);
     cJSON_AddNumberToObject(root, "width", job->width);
     cJSON_AddNumberToObject(root, "height", job->height);
     cJSON_AddNumberToObject(root, "frames", (double)job->frames);

@@ -280,8 +280,9 @@ void golden_trace_compare(golden_trace *trace)
 
 swm_backend *golden_open_device(const golden_options *options, swm_error *error)
 {
+    if (strcmp(options->device, "cuda") == 0) return swm_backend_open_cuda(options->compute, 0, error);
     if (strcmp(options->device, "cpu") != 0) {
-        swm_fail(error, "device \"%s\" is unknown; only cpu is known here", options->device);
+        swm_fail(error, "device \"%s\" is unknown; cpu and cuda are known", options->device);
         return NULL;
     }
     if (options->compute != SWM_F32) {

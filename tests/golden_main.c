@@ -5,7 +5,7 @@
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: golden [--device cpu] [--dtype f32|bf16] DIRECTORY|FILE...\n");
+    fprintf(stderr, "usage: golden [--device cpu|cuda] [--dtype f32|bf16] DIRECTORY|FILE...\n");
     return 2;
 }
 

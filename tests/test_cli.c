@@ -412,7 +412,7 @@ static void bad_input_leaves_one_line_and_nothing_else(void **state)
         {{"--image", picture, "--action", "w-8", "--fov", "60"}, "--prompt"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "0,0,1,1"}, "focal"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3,4,5"}, "fx,fy,cx,cy"},
-        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cuda"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cpu"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--dit", "none.safetensors"},
          "none.safetensors"},
         {{"--image", picture, "--action", "w-8", "--prompt-embeddings", "text.png", "--fov", "60"}, "text.png"},

@@ -16,6 +16,15 @@ swm_backend *swm_backend_open_plan(swm_dtype compute, swm_error *error)
     return b;
 }
 
+swm_backend *swm_backend_open(const char *device, bool float32, int threads, swm_error *error)
+{
+    if (device == NULL) device = swm_cuda_device_count() > 0 ? "cuda" : "cpu";
+    if (strcmp(device, "cuda") == 0) return swm_backend_open_cuda(float32 ? SWM_F32 : SWM_BF16, 0, error);
+    if (strcmp(device, "cpu") == 0) return swm_backend_open_cpu(threads, error);
+    swm_fail(error, "device \"%s\" is unknown; cpu and cuda are known", device);
+    return NULL;
+}
+
 void swm_backend_close(swm_backend *b)
 {
     if (b == NULL) return;

@@ -55,6 +55,11 @@ swm_backend *swm_backend_open_cpu(int threads, swm_error *error);
 /* GPU number `device` (as CUDA counts them). compute: BF16, the product, or F32, whose products are IEEE float32, for
  * tests. Use it from the thread that opened it. NULL with a message on failure. */
 swm_backend *swm_backend_open_cuda(swm_dtype compute, int device, swm_error *error);
+/* How many GPUs there are; 0 in a build without CUDA. */
+int swm_cuda_device_count(void);
+/* By name: "cpu", "cuda", or NULL for the first GPU if there is one and the CPU otherwise. The CPU computes in F32; a GPU
+ * in BF16, or in F32 when `float32` asks for it. */
+swm_backend *swm_backend_open(const char *device, bool float32, int threads, swm_error *error);
 /* A backend that runs nothing and counts as `compute` would. */
 swm_backend *swm_backend_open_plan(swm_dtype compute, swm_error *error);
 void swm_backend_close(swm_backend *b);

@@ -8,3 +8,5 @@ swm_backend *swm_backend_open_cuda(swm_dtype compute, int device, swm_error *err
     swm_fail(error, "this build has no CUDA backend; build with `make CUDA=/usr/local/cuda`, or use --device cpu");
     return NULL;
 }
+
+int swm_cuda_device_count(void) { return 0; }

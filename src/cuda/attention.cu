@@ -1,10 +1,10 @@
 /* Softmax attention in tiles with running maxima: the generic kernels (bf16 on tensor cores by mma.sync, and plain
  * float32), and the choice between them and attention_sm90.cu.
  *
- * bf16: a block of four warps owns 64 queries of one head, a warp 16 of them; keys pass in tiles through shared memory, the
- * next keys being copied while the scores of these become weights, the values while scores are made. Heads are padded to
- * 32, 64, 128 or 256 columns with zeros in shared memory only. Bound at N=106480: tensor cores by mma.sync, about 60 % of
- * what sm_90's own instructions reach; on sm_80, sm_89 and sm_120 mma.sync is all there is.
+ * bf16: a block of four warps owns 64 queries of one head, a warp 16 of them; keys pass in tiles through shared memory,
+ * the next keys being copied while the scores of these become weights, the values while scores are made. Heads are
+ * padded to 32, 64, 128 or 256 columns with zeros in shared memory only. Bound at N=106480: tensor cores by mma.sync,
+ * about 60 % of what sm_90's own instructions reach; on sm_80, sm_89 and sm_120 mma.sync is all there is.
  *
  * float32: 32 queries a block, 16 keys a tile, eight threads a query. For tests: correct, not fast. */
 #include "cuda/common.cuh"
@@ -38,7 +38,8 @@ __device__ __forceinline__ float finish_score(float score, const attention_argum
     return score * LOG2_E;
 }
 
-/* The first key that queries from `query` on see, rounded down to a tile, and one past the last that `count` of them see. */
+/* The first key that queries from `query` on see, rounded down to a tile, and one past the last that `count` of them
+ * see. */
 __device__ __forceinline__ int64_t first_key_of(const attention_arguments &a, int64_t query, int tile)
 {
     return a.causal && a.window > 0 && query >= a.window ? (query - a.window + 1) / tile * tile : 0;
@@ -48,12 +49,12 @@ __device__ __forceinline__ int64_t end_key_of(const attention_arguments &a, int6
     return a.causal && query + count < a.keys ? query + count : a.keys;
 }
 
-/* ---- bf16 ------------------------------------------------------------------------------------------------------------- */
+/* ---- bf16 -------------------------------------------------------------------------------------------------------- */
 
 enum { QUERIES = 64, THREADS = 128 };
 
-/* Rows first .. first+rows-1 of a head to shared memory, columns and rows that are not there as zeros. Rows in shared memory
- * are 16 bytes longer than the head, so that eight of them lie in different banks. */
+/* Rows first .. first+rows-1 of a head to shared memory, columns and rows that are not there as zeros. Rows in
+ * shared memory are 16 bytes longer than the head, so that eight of them lie in different banks. */
 template <int rows, int width>
 __device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const __nv_bfloat16 *from, int64_t stride, int64_t first,
                                           int64_t count, const attention_arguments &a)
@@ -73,7 +74,8 @@ __device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const __nv_bfloat16
     }
 }
 
-/* Weights of a warp's 16 queries from their scores, against the running maximum; what is gathered so far is rescaled. */
+/* Weights of a warp's 16 queries from their scores, against the running maximum; what is gathered so far is
+ * rescaled. */
 template <int tiles, int columns>
 __device__ __forceinline__ void soften(float (&s)[tiles][4], float (&o)[columns][4], float (&maximum)[2],
                                        float (&total)[2])
@@ -186,7 +188,7 @@ static __global__ void __launch_bounds__(THREADS) attention_bf16(const attention
     }
 }
 
-/* ---- float32 ------------------------------------------------------------------------------------------------------------ */
+/* ---- float32 ----------------------------------------------------------------------------------------------------- */
 
 enum { PLAIN_QUERIES = 32, PLAIN_KEYS = 16, PLAIN_THREADS = 256, PLAIN_HEAD = 256, SHARERS = 8 };
 
@@ -251,7 +253,7 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32(const atte
         if (i * SHARERS + part < head) to[i * SHARERS + part] = o[i] / total;
 }
 
-/* ---- the op --------------------------------------------------------------------------------------------------------------- */
+/* ---- the op ------------------------------------------------------------------------------------------------------ */
 
 template <typename Kernel>
 static void launch(swm_backend *b, Kernel kernel, int queries, int threads, size_t shared, const attention_arguments &a,

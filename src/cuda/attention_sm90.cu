@@ -1,18 +1,18 @@
-/* Softmax attention on Hopper: no causal mask, no soft cap, heads of 112 or 128, bf16, with or without a bias of keys. attention.cu decides who is
- * called and owns everything else.
+/* Softmax attention on Hopper: no causal mask, no soft cap, heads of 112 or 128, bf16, with or without a bias of keys.
+ * attention.cu decides who is called and owns everything else.
  *
  * A block owns 128 queries of one head and walks over its keys in tiles of KEYS. Warpgroup 0 only copies: queries once,
- * keys and values through rings of two tiles, by the copy engine. Warpgroups 1 and 2 own 64 queries each: scores by wgmma
- * from shared memory, running softmax in registers, the weights rounded to bf16 in registers as the A operand of the
- * second product. Within a warpgroup the scores of tile j+1 are under way while tile j's values are gathered; between the
- * two, named barriers let one use the tensor cores while the other computes exponentials.
+ * keys and values through rings of two tiles, by the copy engine. Warpgroups 1 and 2 own 64 queries each: scores by
+ * wgmma from shared memory, running softmax in registers, the weights rounded to bf16 in registers as the A operand of
+ * the second product. Within a warpgroup the scores of tile j+1 are under way while tile j's values are gathered;
+ * between the two, named barriers let one use the tensor cores while the other computes exponentials.
  *
  * Heads of 112 are not padded in the arithmetic: scores take 7 steps of 16, values a product 112 wide. In shared memory
  * a head is two panels of 64 columns; the copy engine fills columns 112..127 with zeros. PV is the width of the second
  * product, 128 to multiply those zeros too.
  *
- * Bound: tensor cores. 4 N^2 H D = 1.02e14 FLOP a layer at N=106480, H=20, D=112; keys and values of a head (48 MB) stay
- * about in L2 because all resident blocks work on the same head; a block reads 90 KB of them for 20 MFLOP. */
+ * Bound: tensor cores. 4 N^2 H D = 1.02e14 FLOP a layer at N=106480, H=20, D=112; keys and values of a head (48 MB)
+ * stay about in L2 because all resident blocks work on the same head; a block reads 90 KB of them for 20 MFLOP. */
 #include "cuda/common.cuh"
 #include "cuda/hopper.cuh"
 #include "cuda/matrix.h"

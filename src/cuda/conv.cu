@@ -1,17 +1,18 @@
-/* The 3x3x3 convolution: writing the padded input, and the product for devices and types that conv_sm90.cu does not take.
+/* The 3x3x3 convolution: writing the padded input, and the product for devices and types that conv_sm90.cu does not
+ * take.
  *
- * Padding is one pass: pixel norm, SiLU, the border in space and time and the frames of a cache. A group of lanes owns a
- * pixel of the padded volume and reads the one pixel of the input that it shows, 16 bytes a lane and step; pixels of the
- * border are normed again rather than copied. Bound: memory; 28 GB, 6.5 ms, for 961x176x320x128.
+ * Padding is one pass: pixel norm, SiLU, the border in space and time and the frames of a cache. A group of lanes owns
+ * a pixel of the padded volume and reads the one pixel of the input that it shows, 16 bytes a lane and step; pixels of
+ * the border are normed again rather than copied. Bound: memory; 28 GB, 6.5 ms, for 961x176x320x128.
  *
- * The product never unfolds its input: with padding there are no special cases, tap (t,y,x) of a position is the pixel that
- * far on. A block owns 64 positions and 64 output channels and walks over taps and channels; bf16 by mma.sync, float32 by
- * plain multiplication (for tests). Weights come as [O][27][I]. */
+ * The product never unfolds its input: with padding there are no special cases, tap (t,y,x) of a position is the
+ * pixel that far on. A block owns 64 positions and 64 output channels and walks over taps and channels; bf16 by
+ * mma.sync, float32 by plain multiplication (for tests). Weights come as [O][27][I]. */
 #include "cuda/common.cuh"
 #include "cuda/matrix.h"
 #include "cuda/tensorcore.cuh"
 
-/* ---- the padded input ------------------------------------------------------------------------------------------------------ */
+/* ---- the padded input -------------------------------------------------------------------------------------------- */
 
 enum { PAD_THREADS = 256, MOST_ROWS = 65535 };
 
@@ -116,7 +117,7 @@ template <typename T> static void pad(swm_backend *b, swm_tensor padded, swm_ten
                    "conv");
 }
 
-/* ---- the generic product --------------------------------------------------------------------------------------------------- */
+/* ---- the generic product ----------------------------------------------------------------------------------------- */
 
 enum { POSITIONS = 64, OUTPUTS = 64, CONV_THREADS = 128, PLAIN_THREADS = 256, PLAIN_DEPTH = 16, DEPTH = 32 };
 
@@ -154,7 +155,8 @@ __device__ __forceinline__ uint4 load_channels(const __nv_bfloat16 *from, int64_
     return raw.words[0];
 }
 
-/* Four warps, each 32 positions times 32 channels. The next step's operands wait in registers while this one's multiply. */
+/* Four warps, each 32 positions times 32 channels. The next step's operands wait in registers while this one's
+ * multiply. */
 static __global__ void __launch_bounds__(CONV_THREADS) conv_bf16(const conv_arguments a)
 {
     constexpr int PITCH = DEPTH + 8;

@@ -2,21 +2,22 @@
  * decides who is called and has padded the input.
  *
  * A block owns a box of bt x bh x bw <= 256 positions and 64 or 128 output channels, and takes boxes one after another
- * (persistent). For each of the 3 frames around a position and each 64 input channels, the copy engine brings the box with
- * its border of one, (bh+2) x (bw+2) pixels, once; the nine taps of that frame are nine views of it, shifted by whole rows of
- * shared memory. wgmma can read its left operand from registers, and ldmatrix takes any row address, so a tap costs nothing
- * but its own addresses: the input is read from L2 about 1.3 times a frame instead of nine times, 12 times less than an
- * unfolded product would. Weights stream through a ring of tiles, one tap each; all of them are read once a box.
+ * (persistent). For each of the 3 frames around a position and each 64 input channels, the copy engine brings the box
+ * with its border of one, (bh+2) x (bw+2) pixels, once; the nine taps of that frame are nine views of it, shifted by
+ * whole rows of shared memory. wgmma can read its left operand from registers, and ldmatrix takes any row address, so a
+ * tap costs nothing but its own addresses: the input is read from L2 about 1.3 times a frame instead of nine times,
+ * which is what an unfolded product would read. Weights stream through a ring of tiles, one tap each; all of them are
+ * read once a box.
  *
- * Warpgroup 0 copies. Warpgroups 1 and 2 own 128 positions each, two blocks of 64, times all output channels of the tile.
- * The copier runs ahead into the next box while results are written.
+ * Warpgroup 0 copies. Warpgroups 1 and 2 own 128 positions each, two blocks of 64, times all output channels of the
+ * tile. The copier runs ahead into the next box while results are written.
  *
  * Where O is a multiple of 32 the rows of a weight tile are permuted on the way in (a five-dimensional view of the same
- * memory) such that a thread ends up with 8 neighbouring output channels of a position: results, residual and bias move 16
- * bytes at a time without an exchange between threads.
+ * memory) such that a thread ends up with 8 neighbouring output channels of a position: results, residual and bias move
+ * 16 bytes at a time without an exchange between threads.
  *
- * Bound: tensor cores. 4.8e13 FLOP for one layer of 128 to 128 channels at 961x176x320; L2 traffic about 21 bytes a clock
- * and multiprocessor at full rate. */
+ * Bound: tensor cores. 4.8e13 FLOP for one layer of 128 to 128 channels at 961x176x320; L2 traffic about 21 bytes a
+ * clock and multiprocessor at full rate. */
 #include "cuda/common.cuh"
 #include "cuda/hopper.cuh"
 #include "cuda/matrix.h"
@@ -144,8 +145,8 @@ __device__ __forceinline__ void load_left(uint32_t (&left)[2][SLICE / 16][4], ui
     }
 }
 
-/* Nine taps of one patch into the sums: 2 x 64 positions of this warpgroup. first_row: of the patch, where the thread's row
- * finds its first tap. While the products of a tap run, the operands of the next one are loaded. */
+/* Nine taps of one patch into the sums: 2 x 64 positions of this warpgroup. first_row: of the patch, where the
+ * thread's row finds its first tap. While the products of a tap run, the operands of the next one are loaded. */
 template <int outputs>
 __device__ __forceinline__ void multiply_patch(float (&sums)[2][outputs / 2], const shared_places &at,
                                                ring_place<WEIGHT_TILES> &tap_place, uint32_t patch,
@@ -194,7 +195,8 @@ __device__ __forceinline__ void find_rows(int64_t (&at)[2], const hopper_conv &a
     }
 }
 
-/* Sums of a thread's two rows to the result, 8 channels at a time; all of the residual is asked for before it is needed. */
+/* Sums of a thread's two rows to the result, 8 channels at a time; all of the residual is asked for before it is
+ * needed. */
 template <int outputs>
 __device__ __forceinline__ void write_permuted(const float (&sums)[outputs / 2], const hopper_conv &a,
                                                const int64_t (&at)[2], int output)
@@ -316,7 +318,7 @@ static __global__ void __launch_bounds__(THREADS, 1)
 #endif
 }
 
-/* ---- the call ------------------------------------------------------------------------------------------------------------- */
+/* ---- the call ---------------------------------------------------------------------------------------------------- */
 
 /* The box that covers the volume in the fewest blocks; among equals the one with the smallest border. */
 static void choose_box(hopper_conv *a)
@@ -392,8 +394,8 @@ extern "C" void swm_cuda_conv_hopper(swm_backend *b, swm_tensor y, const swm_con
     int64_t filter = 27 * pixel; /* bytes of the weights of an output channel */
     bool mapped;
     if (a.permuted) {
-        /* Channel 32 j + 8 t + 2 i + e lies in row 32 j + 8 i + 2 t + e of the tile. A slice that runs past the inputs of
-         * its tap reads weights of the next one; they meet channels of the input that are zero. */
+        /* Channel 32 j + 8 t + 2 i + e lies in row 32 j + 8 i + 2 t + e of the tile. A slice that runs past the
+         * inputs of its tap reads weights of the next one; they meet channels of the input that are zero. */
         int64_t view[] = {27 * inputs, 2, 4, 4, outputs / 32}, steps[] = {filter, 8 * filter, 2 * filter, 32 * filter};
         int64_t part[] = {SLICE, 2, 4, 4, tile / 32};
         mapped = swm_cuda_map(b, &weight_map, how->weight.data, 5, view, steps, part);

@@ -417,3 +417,9 @@ extern "C" swm_backend *swm_backend_open_cuda(swm_dtype compute, int ordinal, sw
     free(b);
     return NULL;
 }
+
+extern "C" int swm_cuda_device_count(void)
+{
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}

@@ -1,17 +1,17 @@
-/* Products with weights, through cuBLASLt: linear layers and the dense temporal convolution of the FFN; also the state that
- * the matrix kernels share, and the layout of convolution weights.
+/* Products with weights, through cuBLASLt: linear layers and the dense temporal convolution of the FFN; also the state
+ * that the matrix kernels share, and the layout of convolution weights.
  *
  * A row-major product y = x w^T is the column-major y^T = w x^T: w is the transposed left operand, bias runs along its
- * rows. Bias, tanh-GELU and addition to what is there are part of the product; SiLU and sigmoid, which the library does not
- * have, are a pass over the result in place (two roundings, as in the reference).
+ * rows. Bias, tanh-GELU and addition to what is there are part of the product; SiLU and sigmoid, which the library does
+ * not have, are a pass over the result in place (two roundings, as in the reference).
  *
- * Algorithms are asked for once per kind of product at NOMINAL_ROWS rows, without split sums, and kept for every number of
- * rows: the same row gives the same bits however the rows are cut into calls.
+ * Algorithms are asked for once per kind of product at NOMINAL_ROWS rows, without split sums, and kept for every number
+ * of rows: the same row gives the same bits however the rows are cut into calls.
  *
- * The temporal convolution is one product with three times the channels: neighbours of a slice of rows are gathered side by
- * side in scratch (zeros where there is none) and the result is added to x on the way out, with one rounding. Three
- * products accumulated in bf16 would round three times; in a float32 buffer they would move 28 bytes an element, gathering
- * moves 14, in 0.5 ms against 4.6 ms of product at N=106480, C=2240.
+ * The temporal convolution is one product with three times the channels: neighbours of a slice of rows are gathered
+ * side by side in scratch (zeros where there is none) and the result is added to x on the way out, with one rounding.
+ * Three products accumulated in bf16 would round three times; in a float32 buffer they would move 28 bytes an element,
+ * gathering moves 14, in 0.5 ms against 4.6 ms of product at N=106480, C=2240.
  *
  * Bound: tensor cores, about 790 TFLOP/s for the layers of the release. */
 #include "cuda/common.cuh"
@@ -21,7 +21,7 @@
 
 enum { NOMINAL_ROWS = 16384, ACTIVATION_THREADS = 256, GATHER_THREADS = 256, MASK_FRAMES = 2048, MOST_ROWS = 65535 };
 
-/* ---- state -------------------------------------------------------------------------------------------------------------- */
+/* ---- state ------------------------------------------------------------------------------------------------------- */
 
 static bool blas_check(swm_backend *b, cublasStatus_t status, const char *what)
 {
@@ -83,7 +83,7 @@ extern "C" bool swm_cuda_map(swm_backend *b, CUtensorMap *map, void *data, int r
     return status == CUDA_SUCCESS;
 }
 
-/* ---- products ------------------------------------------------------------------------------------------------------------- */
+/* ---- products ---------------------------------------------------------------------------------------------------- */
 
 /* y = epilogue(x w^T + bias) or, with `sum`, x w^T + bias + sum: x (rows,inputs), w (outputs,inputs), y and sum
  * (rows,outputs). y may be sum. */
@@ -225,7 +225,7 @@ static bool multiply(swm_backend *b, const product *whole)
     return true;
 }
 
-/* ---- linear layers ---------------------------------------------------------------------------------------------------------- */
+/* ---- linear layers ----------------------------------------------------------------------------------------------- */
 
 template <typename T> __device__ inline float activated(float x, swm_activation activation)
 {
@@ -288,7 +288,7 @@ extern "C" void swm_cuda_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_
     SWM_CUDA_BY_TYPE(b->compute, activate(b, swm_elements<T>(y), swm_count(y), activation));
 }
 
-/* ---- temporal convolution ----------------------------------------------------------------------------------------------------- */
+/* ---- temporal convolution ---------------------------------------------------------------------------------------- */
 
 /* Frames of a slice that have no right neighbour: the last ones of their chunks. Bit f % 32 of word f / 32. */
 struct frame_mask {
@@ -386,7 +386,7 @@ extern "C" void swm_cuda_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor 
     }
 }
 
-/* ---- weights of convolutions ------------------------------------------------------------------------------------------------ */
+/* ---- weights of convolutions ------------------------------------------------------------------------------------- */
 
 extern "C" bool swm_cuda_wants_preparation(swm_tensor w)
 {

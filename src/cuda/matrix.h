@@ -1,5 +1,5 @@
-/* What matmul.cu, attention.cu and conv.cu share: the state behind swm_cuda_device.matrix, tensor maps for the copy engine,
- * and the kernels that exist twice. For these files and their tests. */
+/* What matmul.cu, attention.cu and conv.cu share: the state behind swm_cuda_device.matrix, tensor maps for the copy
+ * engine, and the kernels that exist twice. For these files and their tests. */
 #ifndef SWM_CUDA_MATRIX_H
 #define SWM_CUDA_MATRIX_H
 
@@ -21,8 +21,8 @@ typedef enum swm_cuda_choice {
     SWM_CUDA_PADDED   /* attention only: as BEST, heads of 112 multiplied as 128 */
 } swm_cuda_choice;
 
-/* An algorithm chosen for a kind of product, for any number of rows, so that a result does not depend on how rows were cut
- * into calls. */
+/* An algorithm chosen for a kind of product, for any number of rows, so that a result does not depend on how rows
+ * were cut into calls. */
 typedef struct swm_cuda_plan {
     int64_t inputs, outputs;
     cublasLtEpilogue_t epilogue;
@@ -43,8 +43,8 @@ struct swm_cuda_matrix {
     swm_cuda_plan plans[SWM_CUDA_PLANS];
 };
 
-/* A map of a bf16 tensor for copies of boxes with 128-byte swizzling: sizes innermost first, byte strides of all but the
- * innermost dimension, box sizes. Outside is zero. */
+/* A map of a bf16 tensor for copies of boxes with 128-byte swizzling: sizes innermost first, byte strides of all but
+ * the innermost dimension, box sizes. Outside is zero. */
 bool swm_cuda_map(swm_backend *b, CUtensorMap *map, void *data, int rank, const int64_t *sizes, const int64_t *strides,
                   const int64_t *box);
 

@@ -1,6 +1,6 @@
-/* The matrix ops of the CUDA backend (linear, temporal_conv, attend, conv) against the CPU backend over many shapes, with
- * every kernel that could be chosen; and their speed at the release's size. One line an op and kernel. A failing op does not
- * stop the others, unless the device is lost. */
+/* The matrix ops of the CUDA backend (linear, temporal_conv, attend, conv) against the CPU backend over many shapes,
+ * with every kernel that could be chosen; and their speed at the release's size. One line an op and kernel. A
+ * failing op does not stop the others, unless the device is lost. */
 #include "harness.h"
 
 #include "cuda/matrix.h"
@@ -24,7 +24,7 @@ typedef struct verdict {
 
 static const char *choice_names[] = {"best", "generic", "padded"};
 
-/* ---- values ------------------------------------------------------------------------------------------------------------ */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t random_state = 0x2545F4914F6CDD1Du;
 
@@ -143,7 +143,7 @@ static verdict open_verdict(const pair *p, const char *name, double f32_bound)
     return v;
 }
 
-/* ---- linear ---------------------------------------------------------------------------------------------------------------- */
+/* ---- linear ------------------------------------------------------------------------------------------------------ */
 
 static void linear_case(const pair *p, verdict *v, int64_t rows, int64_t inputs, int64_t outputs, bool biased,
                         swm_activation activation, bool accumulate)
@@ -217,7 +217,7 @@ static int test_linear(const pair *p)
     return failures;
 }
 
-/* ---- temporal convolution -------------------------------------------------------------------------------------------------- */
+/* ---- temporal convolution ---------------------------------------------------------------------------------------- */
 
 static void temporal_case(const pair *p, verdict *v, int64_t frames, int64_t tokens, int64_t channels,
                           swm_chunks chunks, bool tail)
@@ -255,7 +255,7 @@ static int test_temporal(const pair *p)
     return conclude(&v);
 }
 
-/* ---- attention ---------------------------------------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------------------------------- */
 
 typedef struct attend_shape {
     int64_t queries, keys, heads, key_heads, head, window;
@@ -325,7 +325,7 @@ static int test_attend(const pair *p, swm_cuda_choice choice)
     return failures;
 }
 
-/* ---- convolution --------------------------------------------------------------------------------------------------------------- */
+/* ---- convolution ------------------------------------------------------------------------------------------------- */
 
 typedef struct conv_shape {
     int64_t frames, height, width, inputs, outputs;
@@ -390,7 +390,7 @@ static int test_conv(const pair *p, swm_cuda_choice choice)
     return failures;
 }
 
-/* ---- speed ------------------------------------------------------------------------------------------------------------------------ */
+/* ---- speed ------------------------------------------------------------------------------------------------------- */
 
 typedef struct linear_job {
     swm_tensor y, x, weight, bias;
@@ -532,7 +532,7 @@ void cuda_matrix_times(harness *h)
     time_conv(h, SWM_CUDA_GENERIC, &small);
 }
 
-/* ---- all ----------------------------------------------------------------------------------------------------------------------------- */
+/* ---- all --------------------------------------------------------------------------------------------------------- */
 
 void cuda_matrix_tests(harness *h)
 {
