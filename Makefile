@@ -9,6 +9,10 @@
 #   PREFIX=/usr/local, DESTDIR=    for `make install`
 
 MAKEFLAGS += --no-builtin-rules
+# All processors, unless the caller says otherwise.
+ifeq ($(filter -j% --jobs%,$(MAKEFLAGS)),)
+MAKEFLAGS += --jobs=$(shell nproc)
+endif
 .SUFFIXES:
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := all
@@ -62,7 +66,7 @@ LIBRARY := $(BUILD)/libsanawm.a
 SHARED := $(BUILD)/libsanawm.so.0
 PROGRAM := $(BUILD)/sanawm
 
-.PHONY: all help deps test golden demo install uninstall clean format format-check fuzz valgrind bench-pytorch
+.PHONY: all help deps kernels test golden demo install uninstall clean format format-check fuzz valgrind bench-pytorch
 
 all: $(LIBRARY) $(SHARED) $(PROGRAM)
 
@@ -74,6 +78,7 @@ help:
 	@echo 'make fuzz [SECONDS=60]   run every fuzz target (clang)'
 	@echo 'make valgrind  a short demo under valgrind'
 	@echo 'make bench-pytorch [PYTHON=python3] [THREADS=n]   side by side with PyTorch (bench/README.md)'
+	@echo 'make kernels CUDA=/usr/local/cuda   compile the GPU backend for every GPU'
 	@echo 'make install   library, header, pkg-config file and program below PREFIX'
 	@echo 'make deps      install the Debian packages of tools/debian-packages.txt'
 	@echo 'make format    clang-format; make format-check only looks'
@@ -145,6 +150,9 @@ $(BUILD)/golden: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
 # The example is built against the shared library, as a user would build it.
 $(BUILD)/example: examples/generate.c $(SHARED)
 	$(CC) -std=c11 $(WARNINGS) $(CFLAGS) $(SANITIZERS) -Iinclude $< -L$(BUILD) -lsanawm -Wl,-rpath,'$$ORIGIN' -o $@
+
+# Compiles the kernels for every GPU of CUDA_ARCHS; needs no GPU.
+kernels: $(KERNELS:%.cu=$(BUILD)/%.o)
 
 # The GPU tests link core, cuda, model and what reads weights, and carry their libraries along where they can, so that the
 # program runs on a bare CUDA machine.
@@ -231,7 +239,7 @@ install: all
 	install -m 644 $(LIBRARY) $(DESTDIR)$(PREFIX)/lib/libsanawm.a
 	install -m 755 $(SHARED) $(DESTDIR)$(PREFIX)/lib/$(notdir $(SHARED))
 	ln -sf $(notdir $(SHARED)) $(DESTDIR)$(PREFIX)/lib/libsanawm.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@PACKAGES@|$(PACKAGES)|' tools/sanawm.pc.in \
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(strip $(package_libs) $(CUDA_LIBS))|' tools/sanawm.pc.in \
 	    > $(DESTDIR)$(PREFIX)/lib/pkgconfig/sanawm.pc
 	cp -r models $(DESTDIR)$(DATADIR)/
 

@@ -85,7 +85,7 @@ int cli_choose_output(swm_output_options *output, swm_error *error)
 
 bool cli_intrinsics_are_numbers(const char *text)
 {
-    return strchr(text, ',') != NULL && text[strspn(text, "0123456789+-.eE,")] == '\0' && !swm_file_exists(text);
+    return strchr(text, ',') != NULL && !swm_file_exists(text);
 }
 
 int cli_parse_intrinsics(const char *text, float values[4], swm_error *error)

@@ -76,7 +76,7 @@ int swm_plan(swm_stage_plan plan[SWM_STAGE_COUNT], const swm_checkpoint *checkpo
 
 /* Run all stages. Frames go to events->frames. timings and peaks are per stage. */
 typedef struct swm_run_report {
-    char device[8];                  /* "cpu" or "cuda" */
+    char device[8]; /* "cpu" or "cuda" */
     double seconds[SWM_STAGE_COUNT];
     size_t scratch[SWM_STAGE_COUNT]; /* measured peak */
 } swm_run_report;

@@ -217,19 +217,31 @@ static void wrong_usage_names_the_fix(void **state)
 
 static void every_command_has_help(void **state)
 {
-    static const char *const names[] = {"generate", "demo", "camera", "info", "plan"};
+    static const char *const names[] = {"generate", "demo", "camera", "info", "plan", "eval", "bench"};
+    static const struct {
+        const char *command, *part, *fragment;
+    } parts[] = {{"camera", "make", "--list"},     {"camera", "convert", "--axes"}, {"camera", "plot", "--html"},
+                 {"camera", "check", "REFERENCE"}, {"eval", "poses", "--delta"},    {"eval", "revisit", "VIDEO"},
+                 {"eval", "video", "PSNR"}};
     fixture *f = *state;
     assert_int_equal(RUN(f, "help"), 0);
-    for (int i = 0; i < 5; i++) assert_holds(f->out, names[i]);
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < 7; i++) assert_holds(f->out, names[i]);
+    for (int i = 0; i < 7; i++) {
         assert_int_equal(RUN(f, "help", names[i]), 0);
         assert_holds(f->out, names[i]);
         assert_holds(f->out, "--help");
         assert_string_equal(f->err, "");
     }
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        assert_int_equal(RUN(f, "help", parts[i].command, parts[i].part), 0);
+        assert_holds(f->out, parts[i].fragment);
+    }
+    assert_int_equal(RUN(f, "help", "eval", "nothing"), 2);
+    assert_one_line(f, "poses, revisit and video");
+    assert_int_equal(RUN(f, "help", "plan"), 0);
     char *text = f->out;
     f->out = NULL;
-    assert_int_equal(RUN(f, names[4], "--rate", "1", "-h"), 0);
+    assert_int_equal(RUN(f, "plan", "--rate", "1", "-h"), 0);
     assert_string_equal(f->out, text);
     free(text);
     assert_int_equal(RUN(f, "--version"), 0);
@@ -272,6 +284,91 @@ static void camera_tells_saves_and_plots(void **state)
     assert_one_line(f, "9 poses");
     assert_int_equal(RUN(f, "camera", "w-x"), 1);
     assert_one_line(f, "w-x");
+}
+
+static void camera_paths_are_made_and_converted(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "camera", "make", "truck", "--distance", "0.5", "--frames", "33", "-o", "truck.json"), 0);
+    assert_string_equal(f->out, "truck.json\n");
+    assert_one_line(f, "33 poses");
+    assert_int_equal(RUN(f, "camera", "convert", "truck.json", "truck.txt", "--to", "tum"), 0);
+    assert_string_equal(f->out, "truck.txt\n");
+    assert_int_equal(RUN(f, "camera", "convert", "truck.txt", "back.npy", "--frames", "17", "--quiet"), 0);
+    assert_string_equal(f->err, "");
+    assert_int_equal(RUN(f, "camera", "back.npy", "--json"), 0);
+    cJSON *tree = parse_output(f);
+    assert_int_equal((int)number(tree, "poses"), 17);
+    const cJSON *across = cJSON_GetArrayItem(cJSON_GetObjectItem(tree, "extent"), 0);
+    assert_true(fabs(across->valuedouble - 0.5) < 1e-5);
+    cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "camera", "make", "--list"), 0);
+    assert_holds(f->out, "there-and-back");
+    static const struct {
+        const char *arguments[8], *fragment;
+        int status;
+    } wrong[] = {
+        {{"camera", "make", "wobble", "-o", "x.npy"}, "there are: orbit", 1},
+        {{"camera", "make", "orbit", "--radius", "0"}, "--radius", 2},
+        {{"camera", "make", "dolly", "--frames", "9", "-o", "x.gif"}, "tells no format", 1},
+        {{"camera", "convert", "truck.txt"}, "IN OUT", 2},
+        {{"camera", "convert", "none.txt", "x.npy"}, "none.txt", 1},
+        {{"camera", "convert", "truck.json", "x.npy", "--quiet", "--from", "tum"}, "truck.json", 1},
+        {{"camera", "make", "dolly", "-o", "/dev/null"}, "/dev/null", 1},
+    };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        assert_int_equal(run(f, wrong[i].arguments), wrong[i].status);
+        assert_one_line(f, wrong[i].fragment);
+    }
+}
+
+static void camera_paths_are_drawn_and_checked(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "camera", "plot", "w-8", "d-8", "-o", "path.svg", "--html", "path.html"), 0);
+    assert_string_equal(f->out, "path.svg\npath.html\n");
+    char *plot = slurp(f, "path.svg"), *page = slurp(f, "path.html");
+    assert_holds(plot, "</svg>");
+    assert_holds(page, "<script");
+    free(plot);
+    free(page);
+    assert_int_equal(RUN(f, "camera", "plot", "w-8,d-8", "--columns", "40", "--rows", "10"), 0);
+    assert_true(strlen(f->out) > 40);
+    assert_int_equal(RUN(f, "camera", "plot", "none.npy", "-o", "none.svg"), 1);
+    assert_one_line(f, "none.npy");
+    assert_int_equal(RUN(f, "camera", "check", "w-8,d-8"), 0);
+    assert_holds(f->out, "within what the model knows");
+    assert_int_equal(RUN(f, "camera", "make", "dolly", "--distance", "9", "--frames", "9", "-o", "fast.npy"), 0);
+    assert_holds(f->err, "warning");
+    assert_int_equal(RUN(f, "camera", "check", "fast.npy"), 1);
+}
+
+static void camera_paths_are_compared(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "camera", "w-8,d-8", "--save", "gt.npy"), 0);
+    assert_int_equal(RUN(f, "camera", "w-8,a-8", "--save", "est.npy"), 0);
+    assert_int_equal(RUN(f, "camera", "w-8", "--save", "short.npy"), 0);
+    assert_int_equal(RUN(f, "eval", "poses", "gt.npy", "gt.npy", "--json", "--quiet"), 0);
+    cJSON *tree = parse_output(f);
+    assert_int_equal((int)number(tree, "frames"), 17);
+    assert_true(number(cJSON_GetObjectItem(tree, "sanawm"), "RotErr") < 1e-9);
+    assert_true(number(cJSON_GetObjectItem(tree, "sanawm"), "TransErr") < 1e-7);
+    cJSON_Delete(tree);
+    assert_int_equal(
+        RUN(f, "eval", "poses", "est.npy", "gt.npy", "--quiet", "--csv", "errors.csv", "--plot", "errors.svg"), 0);
+    assert_holds(f->out, "RotErr");
+    char *table = slurp(f, "errors.csv"), *plot = slurp(f, "errors.svg");
+    assert_non_null(table);
+    assert_holds(plot, "</svg>");
+    free(table);
+    free(plot);
+    assert_int_equal(RUN(f, "eval", "poses", "short.npy", "gt.npy", "--quiet"), 1);
+    assert_one_line(f, "9 poses");
+    assert_int_equal(RUN(f, "eval", "poses", "none.npy", "gt.npy"), 1);
+    assert_one_line(f, "none.npy");
+    assert_int_equal(RUN(f, "eval", "poses", "gt.npy"), 2);
+    assert_int_equal(RUN(f, "eval", "nothing"), 2);
 }
 
 /* ---- info and plan ----------------------------------------------------------------------------------------------- */
@@ -412,6 +509,7 @@ static void bad_input_leaves_one_line_and_nothing_else(void **state)
         {{"--image", picture, "--action", "w-8", "--fov", "60"}, "--prompt"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "0,0,1,1"}, "focal"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3,4,5"}, "fx,fy,cx,cy"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "nan,1,1,1"}, "fx,fy,cx,cy"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cpu"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--dit", "none.safetensors"},
          "none.safetensors"},
@@ -560,6 +658,9 @@ int test_cli(void)
         TEST(wrong_usage_names_the_fix),
         TEST(every_command_has_help),
         TEST(camera_tells_saves_and_plots),
+        TEST(camera_paths_are_made_and_converted),
+        TEST(camera_paths_are_drawn_and_checked),
+        TEST(camera_paths_are_compared),
         TEST(info_counts_parameters),
         TEST(info_says_what_is_missing),
         TEST(plan_knows_the_release),

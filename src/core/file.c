@@ -112,6 +112,10 @@ int swm_output_open(swm_output *output, const char *path, swm_error *error)
 {
     *output = (swm_output){0};
     if (swm_directory_exists(path)) return swm_fail(error, "%s: is a directory; name a file in it", path);
+    /* Renaming onto a device or a pipe would put a file in its place. */
+    struct stat status;
+    if (stat(path, &status) == 0 && !S_ISREG(status.st_mode))
+        return swm_fail(error, "%s: is no regular file; choose another place for the output", path);
     output->path = swm_copy_string(error, path);
     /* The pid keeps two runs apart; the final suffix is kept because libav reads formats off it. */
     const char *suffix = strrchr(path, '.');

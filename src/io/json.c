@@ -134,6 +134,10 @@ static int check_duplicates(const char *file, const cJSON *item, swm_error *erro
 /* `text` has a NUL behind its `size` bytes; cJSON is told of it, because it looks one byte ahead in places. */
 static cJSON *parse_terminated(const char *file, const char *text, size_t size, swm_error *error)
 {
+    if (size == 0) {
+        swm_fail(error, "%s: is empty, expected JSON; copy the file again", file);
+        return NULL;
+    }
     if (check_tokens(file, (const uint8_t *)text, size, error) != 0) return NULL;
     const char *end = NULL;
     cJSON *tree = cJSON_ParseWithLengthOpts(text, size + 1, &end, false);

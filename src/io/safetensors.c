@@ -152,8 +152,8 @@ static int compare_offsets(const void *left, const void *right)
     return a->end < b->end ? -1 : a->end > b->end;
 }
 
-/* Refuse overlaps and leave the entries sorted by name. */
-static int sort_entries(swm_safetensors *file, swm_error *error)
+/* Refuse overlaps and data of no tensor behind the last, and leave the entries sorted by name. */
+static int sort_entries(swm_safetensors *file, size_t available, swm_error *error)
 {
     struct entry *entries = file->entries;
     qsort(entries, file->count, sizeof *entries, compare_offsets);
@@ -161,6 +161,10 @@ static int sort_entries(swm_safetensors *file, swm_error *error)
         if (entries[i].begin < entries[i - 1].end)
             return swm_fail(error, "%s: tensors " NAME " and " NAME " overlap", file->label, entries[i - 1].name,
                             entries[i].name);
+    const uint64_t end = file->count > 0 ? entries[file->count - 1].end : 0;
+    if (end != available)
+        return swm_fail(error, "%s: has %zu bytes of data and its tensors end at byte %" PRIu64 "; copy the file again",
+                        file->label, available, end);
     qsort(entries, file->count, sizeof *entries, compare_names);
     return 0;
 }
@@ -238,7 +242,7 @@ static int parse_file(swm_safetensors *file, const uint8_t *data, size_t size, s
     size_t start = PREFIX_SIZE + header_size;
     int result = read_entries(file, root, data + start, size - start, error);
     cJSON_Delete(root);
-    if (result == 0) result = sort_entries(file, error);
+    if (result == 0) result = sort_entries(file, size - start, error);
     if (result == 0) result = align_tensors(file, error);
     return result;
 }
