@@ -198,7 +198,9 @@ static void run_decode(pass *p)
     swm_tensor latent = swm_upload_computed(p->b, p->b->compute, fill_denormalised, m, 4,
                                             (int64_t[]){s.frames, s.height, s.width, s.channels});
     start_clock(p);
-    swm_vae_decode(p->b, m->model->vae, latent, NULL, take_frames, &sink);
+    swm_vae_tiling tiling = {.frames = swm_vae_reference_tiling.frames,
+                             .frame_stride = swm_vae_reference_tiling.frame_stride};
+    swm_vae_decode(p->b, m->model->vae, latent, m->shape.temporal_tiles ? &tiling : NULL, take_frames, &sink);
     stop_clock(p);
 }
 

@@ -13,11 +13,12 @@ int bench_stages_parse(const char *text, unsigned *stages, swm_error *error);
 /* prompt   one caption of `prompt_tokens` tokens through the text encoder
  * encode   the first frame to its latent, not tiled
  * denoise  one forward of the DiT over the whole clip: one step, one half of the guidance
- * decode   the clip's latent to frames, not tiled */
+ * decode   the clip's latent to frames, spatially whole */
 typedef struct bench_shape {
     int width, height;
     int64_t frames;        /* 8k+1 */
     int64_t prompt_tokens; /* 1.. */
+    bool temporal_tiles;   /* decode long clips in pieces of 13 latent frames, as generate does by default */
 } bench_shape;
 
 /* Inputs that stand for a clip; their values matter only where results are compared. Host memory, owned. */

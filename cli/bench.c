@@ -11,7 +11,7 @@
 
 typedef struct bench_values {
     const char *model, *stages, *device;
-    bool release, float32;
+    bool release, float32, temporal_tiles;
     int64_t frames, repeat, threads, prompt_tokens;
     cli_size size;
     bool json;
@@ -31,6 +31,7 @@ static const cli_option options[] = {
     {CLI_INTEGER, "frames", "num-frames", AT(frames), .minimum = 1, .maximum = 100000, .value = "N",
      .help = "Rounded to 8k+1 [33]"},
     {CLI_SIZE, "size", AT(size), .value = "WxH", .help = "[the model's]"},
+    {CLI_FLAG, "temporal-tiles", AT(temporal_tiles), .help = "Decode in pieces, as generate does with long clips"},
     {CLI_INTEGER, "prompt-tokens", AT(prompt_tokens), .minimum = 1, .maximum = 4096, .value = "N",
      .help = "Of the prompt [the most that the model takes]"},
     {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
@@ -89,6 +90,7 @@ static bench_shape choose_shape(const bench_values *v, const swm_checkpoint *mod
         .width = v->size.width,
         .height = v->size.height,
         .frames = swm_snap_frames(v->frames, v->frames + SWM_FRAMES_PER_LATENT, SWM_FRAMES_PER_LATENT),
+        .temporal_tiles = v->temporal_tiles,
         .prompt_tokens = v->prompt_tokens > 0 ? v->prompt_tokens : model->config.model_max_length,
     };
     if (shape.width == 0) swm_checkpoint_video_size(&model->config, &shape.width, &shape.height);

@@ -19,7 +19,7 @@ typedef struct make_values {
     double speed, acceleration, turn, turn_acceleration;
     int64_t frames; /* 0: not given */
     uint64_t seed;
-    const char *keys, *output;
+    const char *keys, *output, *to;
     bool list;
 } make_values;
 
@@ -29,6 +29,7 @@ typedef struct make_values {
 static const cli_option options[] = {
     {CLI_STRING, "output", .letter = 'o', AT(output), .value = "FILE",
      .help = "Where to: .npy, or what camera convert writes by ending [a sketch on standard output]"},
+    {CLI_STRING, "to", AT(to), .value = "FORMAT", .help = "As for camera convert [told by the ending of FILE]"},
     {CLI_FLAG, "list", AT(list), .help = "The moves, what each does, and its own values"},
 
     {CLI_HEADING, .help = "Moves [each has its own values: --list]"},
@@ -158,14 +159,15 @@ static int slow_down(swm_poses *poses, const make_values *v, double fps, swm_err
     return 0;
 }
 
-static int save(const char *place, const swm_poses *poses, double fps, swm_error *error)
+static int save(const make_values *v, const swm_poses *poses, double fps, swm_error *error)
 {
+    swm_path_writing writing = {.single = true};
+    if (v->to != NULL && swm_path_format_from_name(v->to, &writing.format, error) != 0) return -1;
     swm_camera_path path;
     if (swm_camera_path_create(&path, poses->count, false, false, false, error) < 0) return -1;
     for (int64_t i = 0; i < 16 * poses->count; i++) path.c2w[i] = (double)poses->c2w[i];
     path.fps = fps;
-    const swm_path_writing writing = {.single = true};
-    const int status = swm_camera_path_save(&path, place, &writing, error);
+    const int status = swm_camera_path_save(&path, v->output, &writing, error);
     swm_camera_path_free(&path);
     return status;
 }
@@ -193,8 +195,7 @@ static int make(const char *source, cli_source_kind kind, const make_values *v, 
     if (status < 0) return -1;
     if (isnan(v->fps) && file_fps > 0) fps = file_fps;
     status = slow_down(&poses, v, fps, error);
-    if (status == 0)
-        status = v->output != NULL ? save(v->output, &poses, fps, error) : show(source, &poses, fps, error);
+    if (status == 0) status = v->output != NULL ? save(v, &poses, fps, error) : show(source, &poses, fps, error);
     if (status == 0) cli_tell_path(&poses, fps);
     swm_poses_free(&poses);
     if (status == 0 && v->output != NULL) puts(v->output);
@@ -219,6 +220,7 @@ static int run_make(const cli_command *command, int argc, char **argv)
     int status;
     if (!cli_parse(command, argc, argv, &v, &source, &status)) return status;
     if (v.list) return list_moves();
+    if (v.to != NULL && v.output == NULL) return cli_usage(command, "--to belongs to --output");
     if (source == NULL) return cli_usage(command, "%s is missing", command->operands);
     const cli_source_kind kind = cli_source_kind_of(source);
     const char *wrong = misplaced(&v, kind);

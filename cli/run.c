@@ -83,10 +83,7 @@ int cli_choose_output(swm_output_options *output, swm_error *error)
 
 /* ---- intrinsics -------------------------------------------------------------------------------------------------- */
 
-bool cli_intrinsics_are_numbers(const char *text)
-{
-    return strchr(text, ',') != NULL && !swm_file_exists(text);
-}
+bool cli_intrinsics_are_numbers(const char *text) { return strchr(text, ',') != NULL && !swm_file_exists(text); }
 
 int cli_parse_intrinsics(const char *text, float values[4], swm_error *error)
 {

@@ -487,6 +487,7 @@ static int run_all(clip *c, swm_backend *b, swm_run_report *out)
         report(c, (swm_stage)stage, 0, 0, NULL);
         b->scratch.peak = b->scratch.used;
         if (run_stage(c, (swm_stage)stage, b) != 0) return -1;
+        swm_weights_leave(b);
         out->scratch[stage] = b->scratch.peak;
         out->seconds[stage] = swm_seconds() - start;
         if (stage == SWM_STAGE_PROMPT || stage == SWM_STAGE_ENCODE) c->done_flops += c->plan[stage].pass.flops;

@@ -292,6 +292,7 @@ static void camera_paths_are_made_and_converted(void **state)
     assert_int_equal(RUN(f, "camera", "make", "truck", "--distance", "0.5", "--frames", "33", "-o", "truck.json"), 0);
     assert_string_equal(f->out, "truck.json\n");
     assert_one_line(f, "33 poses");
+    assert_int_equal(RUN(f, "camera", "make", "dolly", "-o", "dolly.path", "--to", "kitti"), 0);
     assert_int_equal(RUN(f, "camera", "convert", "truck.json", "truck.txt", "--to", "tum"), 0);
     assert_string_equal(f->out, "truck.txt\n");
     assert_int_equal(RUN(f, "camera", "convert", "truck.txt", "back.npy", "--frames", "17", "--quiet"), 0);

@@ -223,7 +223,7 @@ static void test_bad_tensors(void **state)
     }
 }
 
-static void test_overlap_and_duplicates(void **state)
+static void test_overlap_duplicates_and_surplus(void **state)
 {
     (void)state;
     refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[5],\"data_offsets\":[0,5]},"
@@ -235,6 +235,8 @@ static void test_overlap_and_duplicates(void **state)
     refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]},"
            "\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[4,8]}}",
            8, "twice");
+    refuse("{\"a\":{\"dtype\":\"U8\",\"shape\":[4],\"data_offsets\":[0,4]}}", 8, "end at byte 4");
+    refuse("{}", 8, "end at byte 0");
 }
 
 static void test_save(void **state)
@@ -307,7 +309,7 @@ int test_safetensors(void)
         cmocka_unit_test(test_bad_json),
         cmocka_unit_test(test_bad_tensors),
         cmocka_unit_test(test_save),
-        cmocka_unit_test(test_overlap_and_duplicates),
+        cmocka_unit_test(test_overlap_duplicates_and_surplus),
         cmocka_unit_test(test_missing_file),
     };
     return cmocka_run_group_tests_name("safetensors", tests, NULL, NULL);

@@ -30,7 +30,8 @@ swm_path_format swm_format_guess_json(const swm_path_source *source, swm_error *
     } else
         swm_format_fail(source, error,
                         "is JSON of no known camera path: it has neither \"c2w\" (ours) nor \"frames\" "
-                        "(nerfstudio, instant-ngp, Blender)");
+                        "(nerfstudio, instant-ngp, Blender); a keyframe file, for camera make, says \"format\": "
+                        "\"sanawm-keyframes\"");
     cJSON_Delete(tree);
     return format;
 }

@@ -121,6 +121,11 @@ void swm_weights_done(swm_backend *b, const void *weights)
     if (b->kernels != NULL) b->kernels->weights_done(b, weights);
 }
 
+void swm_weights_leave(swm_backend *b)
+{
+    if (b->kernels != NULL) b->kernels->weights_leave(b);
+}
+
 void swm_trace(swm_backend *b, swm_tensor value, const char *name_format, ...)
 {
     if (b->trace == NULL || swm_failed(&b->error)) return;

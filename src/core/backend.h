@@ -98,6 +98,8 @@ void swm_zero(swm_backend *b, swm_tensor t);
  * On a CPU that is the struct itself; under a memory budget a GPU backend streams it in here. */
 const void *swm_weights_use(swm_backend *b, const void *weights, size_t bytes);
 void swm_weights_done(swm_backend *b, const void *weights);
+/* The stage that used weights is over: what lies on the device may leave it. */
+void swm_weights_leave(swm_backend *b);
 
 /* Name an intermediate. printf-style. */
 void swm_trace(swm_backend *b, swm_tensor value, const char *name_format, ...) __attribute__((format(printf, 3, 4)));
@@ -274,6 +276,7 @@ struct swm_kernels {
     void (*zero)(swm_backend *b, swm_tensor t);
     const void *(*weights_use)(swm_backend *b, const void *weights, size_t bytes);
     void (*weights_done)(swm_backend *b, const void *weights);
+    void (*weights_leave)(swm_backend *b);
 
     void (*linear)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor w, swm_tensor bias, swm_activation activation,
                    bool accumulate);

@@ -97,6 +97,8 @@ static void weights_done(swm_backend *b, const void *weights)
     (void)weights;
 }
 
+static void weights_leave(swm_backend *b) { (void)b; }
+
 static const swm_kernels cpu_kernels = {
     .allocate = allocate,
     .release = release,
@@ -108,6 +110,7 @@ static const swm_kernels cpu_kernels = {
     .zero = zero,
     .weights_use = weights_use,
     .weights_done = weights_done,
+    .weights_leave = weights_leave,
     .linear = swm_cpu_linear,
     .add = swm_cpu_add,
     .multiply_silu = swm_cpu_multiply_silu,

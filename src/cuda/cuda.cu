@@ -248,7 +248,7 @@ static bool place(swm_backend *b, resident *r)
     return placed && !swm_failed(&b->error);
 }
 
-/* Weights stay on the device from their first use until the backend closes. A mode that keeps only some of them there
+/* Weights stay on the device from their first use until their stage is over or the backend closes. A mode that keeps only some of them there
  * belongs here: it would place into a ring and learn from weights_done when a place is free. After a failure callers
  * get their own struct back, whose shapes are right and which no kernel will read. */
 static const void *weights_use(swm_backend *b, const void *weights, size_t bytes)
@@ -280,6 +280,15 @@ static void weights_done(swm_backend *b, const void *weights)
 {
     (void)b;
     (void)weights;
+}
+
+static void weights_leave(swm_backend *b)
+{
+    swm_cuda_weights *w = swm_cuda_device_of(b)->weights;
+    synchronise(b);
+    for (size_t i = 0; i < w->capacity; i++) drop(&w->slots[i]);
+    if (w->slots != NULL) memset(w->slots, 0, w->capacity * sizeof *w->slots);
+    w->count = 0;
 }
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
@@ -319,6 +328,7 @@ static const swm_kernels cuda_kernels = {
     .zero = zero,
     .weights_use = weights_use,
     .weights_done = weights_done,
+    .weights_leave = weights_leave,
     .linear = swm_cuda_linear,
     .add = swm_cuda_add,
     .multiply_silu = swm_cuda_multiply_silu,

@@ -475,7 +475,9 @@ static int open_decoder(swm_video_reader *reader, swm_error *error)
         reader->decoder->err_recognition = AV_EF_CRCCHECK | AV_EF_EXPLODE;
         result = avcodec_open2(reader->decoder, codec, NULL);
     }
-    if (result < 0) return swm_fail(error, "%s: cannot be decoded: %s", reader->path, av_err2str(result));
+    if (result < 0)
+        return swm_fail(error, "%s: cannot be decoded: %s; the file is damaged or cut off", reader->path,
+                        av_err2str(result));
     return 0;
 }
 
@@ -511,7 +513,9 @@ swm_video_reader *swm_video_reader_open(const char *path, swm_video_info *info, 
         if (reader->path != NULL) {
             int code = avformat_open_input(&reader->demuxer, url, NULL, &settings);
             if (code >= 0) code = avformat_find_stream_info(reader->demuxer, NULL);
-            if (code < 0) swm_fail(error, "%s: is no MP4 or Matroska video: %s", path, av_err2str(code));
+            if (code < 0)
+                swm_fail(error, "%s: is no MP4 or Matroska video: %s; give it one that sanawm wrote", path,
+                         av_err2str(code));
             if (code >= 0) result = open_decoder(reader, error);
         }
     }
@@ -577,7 +581,9 @@ static int decode_next(swm_video_reader *reader)
 int swm_video_reader_next(swm_video_reader *reader, uint8_t *rgb, swm_error *error)
 {
     int result = decode_next(reader);
-    if (result < 0) return swm_fail(error, "%s: cannot be decoded: %s", reader->path, av_err2str(result));
+    if (result < 0)
+        return swm_fail(error, "%s: cannot be decoded: %s; the file is damaged or cut off", reader->path,
+                        av_err2str(result));
     if (result == 0) return 0;
     const AVFrame *frame = reader->frame;
     if (frame->width != reader->width || frame->height != reader->height ||
