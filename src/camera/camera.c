@@ -63,8 +63,7 @@ int swm_poses_from_array(swm_poses *poses, int rank, const int64_t *shape, const
     return 0;
 }
 
-/* Largest deviation of R R^T from the identity. */
-static double orthonormal_deviation(const double pose[16])
+double swm_se3_deviation(const double pose[16])
 {
     double worst = 0;
     for (int i = 0; i < 3; i++)
@@ -76,7 +75,7 @@ static double orthonormal_deviation(const double pose[16])
     return worst;
 }
 
-static double determinant(const double p[16])
+double swm_se3_determinant(const double p[16])
 {
     return p[0] * (p[5] * p[10] - p[6] * p[9]) - p[1] * (p[4] * p[10] - p[6] * p[8]) +
            p[2] * (p[4] * p[9] - p[5] * p[8]);
@@ -94,17 +93,17 @@ static int check_pose(const double p[16], int64_t frame, swm_error *error)
                         "pose of frame %lld has the bottom row %g %g %g %g instead of 0 0 0 1; a matrix stored by "
                         "columns must be transposed",
                         n, p[12], p[13], p[14], p[15]);
-    const double deviation = orthonormal_deviation(p);
+    const double deviation = swm_se3_deviation(p);
     if (deviation > 1e-3)
         return swm_fail(error,
                         "pose of frame %lld has no orthonormal rotation: R R^T is off the identity by %.3g (at most "
                         "0.001); remove scale or shear from the matrices",
                         n, deviation);
-    if (determinant(p) < 0)
+    if (swm_se3_determinant(p) < 0)
         return swm_fail(error,
                         "pose of frame %lld is left-handed (determinant %.3f); flip one axis, the model uses x right, "
                         "y down, z forward",
-                        n, determinant(p));
+                        n, swm_se3_determinant(p));
     for (int i = 0; i < 3; i++)
         if (fabs(p[4 * i + 3]) > 1e6)
             return swm_fail(error,

@@ -62,6 +62,9 @@ void swm_intrinsics_to_latent(swm_intrinsics *intrinsics, int width, int height,
 void swm_se3_inverse(double out[16], const double pose[16]);
 void swm_se3_multiply(double out[16], const double a[16], const double b[16]);
 void swm_se3_from_floats(double out[16], const float pose[16]);
+/* Of the rotation part: the largest deviation of R R^T from the identity, and the determinant (-1: mirrored). */
+double swm_se3_deviation(const double pose[16]);
+double swm_se3_determinant(const double pose[16]);
 
 /* Poses as seen from pose 0, which becomes exactly the identity; scale is kept. In place. */
 void swm_poses_relativise(swm_poses *poses);

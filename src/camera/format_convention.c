@@ -96,25 +96,6 @@ static void turn_camera(double pose[16], const axes *a, bool transposed)
     }
 }
 
-static double determinant(const double p[16])
-{
-    return p[0] * (p[5] * p[10] - p[6] * p[9]) - p[1] * (p[4] * p[10] - p[6] * p[8]) +
-           p[2] * (p[4] * p[9] - p[5] * p[8]);
-}
-
-/* Largest deviation of R R^T from the identity. */
-static double deviation_of(const double p[16])
-{
-    double worst = 0;
-    for (int i = 0; i < 3; i++)
-        for (int j = 0; j < 3; j++) {
-            double dot = i == j ? -1 : 0;
-            for (int k = 0; k < 3; k++) dot += p[4 * i + k] * p[4 * j + k];
-            worst = fmax(worst, fabs(dot));
-        }
-    return worst;
-}
-
 /* Towards the nearest rotation, R <- (3 R - R R^T R) / 2, which squares a small deviation each time. Numbers printed
  * with few digits would otherwise move the camera when the matrix is inverted. */
 static void orthonormalise(double p[16])
@@ -148,7 +129,7 @@ static int check_rigid(double p[16], int64_t frame, swm_error *error)
         if (fabs(p[4 * i + 3]) > 1e6)
             return swm_fail(error, "pose of frame %lld is %g units from the origin; at most 1e6", n,
                             fabs(p[4 * i + 3]));
-    const double deviation = deviation_of(p);
+    const double deviation = swm_se3_deviation(p);
     if (deviation > 1e-3)
         return swm_fail(error,
                         "pose of frame %lld has no orthonormal rotation: R R^T is off the identity by %.3g (at most "
@@ -169,11 +150,11 @@ int swm_convention_take(double p[16], int64_t frame, const convention *c, swm_er
         for (int j = 0; j < 3; j++) p[4 * i + j] *= c->flips.world[i] * c->flips.camera[j];
         p[4 * i + 3] *= c->flips.world[i];
     }
-    if (determinant(p) < 0)
+    if (swm_se3_determinant(p) < 0)
         return swm_fail(error,
                         "pose of frame %lld is left-handed (determinant %.3f); flip one axis with --flip camera-x, "
                         "camera-y or camera-z: a right-handed world is needed",
-                        (long long)frame, determinant(p));
+                        (long long)frame, swm_se3_determinant(p));
     for (int i = 0; i < 3; i++)
         if (fabs(p[4 * i + 3]) > 1e6)
             return swm_fail(error, "pose of frame %lld is %g units from the origin; at most 1e6", (long long)frame,
