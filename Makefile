@@ -213,15 +213,16 @@ fuzz: $(FUZZ_PROGRAMS)
 	        build/fuzz/found/$$name tests/fuzz/corpus/$$name || exit 1; \
 	done
 
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fno-sanitize-recover=all -Iinclude -Isrc
 build/fuzz/%: tests/fuzz/%.c build/fuzz/parsers.a
-	clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -Iinclude -Isrc \
-	    $(package_cflags) $^ $(LIBS) -o $@
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined $(package_cflags) $^ $(LIBS) -o $@
 
-build/fuzz/parsers.a: $(sort $(FUZZ_SOURCES))
-	@mkdir -p build/fuzz/objects
-	cd build/fuzz/objects && clang -std=c11 -D_GNU_SOURCE -g -O1 -fsanitize=fuzzer-no-link,address,undefined \
-	    -fno-sanitize-recover=all -I../../../include -I../../../src $(package_cflags) -c $(addprefix ../../../,$^)
-	rm -f $@ && ar rcs $@ build/fuzz/objects/*.o
+build/fuzz/objects/%.o: %.c
+	@mkdir -p $(@D)
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined $(package_cflags) -c $< -o $@
+
+build/fuzz/parsers.a: $(sort $(FUZZ_SOURCES:%.c=build/fuzz/objects/%.o))
+	rm -f $@ && ar rcs $@ $^
 
 FORMATTED := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] cli/*.[ch] tests/*.[ch] tests/fuzz/*.c examples/*.c bench/*.[ch])
 format:
