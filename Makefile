@@ -187,7 +187,7 @@ demo: deps
 	$(PROGRAM) demo $(ACTION) $(if $(SCENE),--scene $(SCENE)) --output demo.mp4
 
 valgrind: $(PROGRAM)
-	valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite --suppressions=tests/valgrind.supp \
+	OMP_WAIT_POLICY=passive valgrind --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite --suppressions=tests/valgrind.supp \
 	    $(PROGRAM) demo w-8 --steps 2 --threads 1 --quiet --output $(BUILD)/valgrind.mp4
 
 # PYTHON needs torch, diffusers, safetensors and numpy: bench/README.md.

@@ -2,6 +2,7 @@
 #include "commands.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,8 +81,13 @@ static int dispatch(int argc, char **argv)
  * starts itself again with it. Speed is all that changes; a policy that the user has set stays. */
 static void wait_without_spinning(char **argv)
 {
-    if (getenv("OMP_WAIT_POLICY") == NULL && setenv("OMP_WAIT_POLICY", "passive", 0) == 0)
-        execv("/proc/self/exe", argv);
+    char program[PATH_MAX];
+    if (getenv("OMP_WAIT_POLICY") != NULL || setenv("OMP_WAIT_POLICY", "passive", 0) != 0) return;
+    /* By its path: under an emulator the link itself leads to the emulator. */
+    const ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    if (length <= 0) return;
+    program[length] = '\0';
+    execv(program, argv);
 }
 
 int main(int argc, char **argv)
