@@ -81,7 +81,7 @@ double swm_se3_determinant(const double p[16])
            p[2] * (p[4] * p[9] - p[5] * p[8]);
 }
 
-static int check_pose(const double p[16], int64_t frame, swm_error *error)
+int swm_se3_check_form(const double p[16], int64_t frame, swm_error *error)
 {
     const long long n = (long long)frame;
     for (int i = 0; i < 16; i++)
@@ -93,6 +93,13 @@ static int check_pose(const double p[16], int64_t frame, swm_error *error)
                         "pose of frame %lld has the bottom row %g %g %g %g instead of 0 0 0 1; a matrix stored by "
                         "columns must be transposed",
                         n, p[12], p[13], p[14], p[15]);
+    return 0;
+}
+
+static int check_pose(const double p[16], int64_t frame, swm_error *error)
+{
+    const long long n = (long long)frame;
+    if (swm_se3_check_form(p, frame, error) != 0) return -1;
     const double deviation = swm_se3_deviation(p);
     if (deviation > 1e-3)
         return swm_fail(error,

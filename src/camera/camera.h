@@ -65,6 +65,8 @@ void swm_se3_from_floats(double out[16], const float pose[16]);
 /* Of the rotation part: the largest deviation of R R^T from the identity, and the determinant (-1: mirrored). */
 double swm_se3_deviation(const double pose[16]);
 double swm_se3_determinant(const double pose[16]);
+/* Refuses values that are not finite and a bottom row that is not 0 0 0 1; names the frame. */
+int swm_se3_check_form(const double pose[16], int64_t frame, swm_error *error);
 
 /* Poses as seen from pose 0, which becomes exactly the identity; scale is kept. In place. */
 void swm_poses_relativise(swm_poses *poses);

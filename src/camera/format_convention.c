@@ -116,15 +116,7 @@ static void orthonormalise(double p[16])
 static int check_rigid(double p[16], int64_t frame, swm_error *error)
 {
     const long long n = (long long)frame;
-    for (int i = 0; i < 16; i++)
-        if (!isfinite(p[i]))
-            return swm_fail(error, "pose of frame %lld holds %g in row %d, column %d; repair the camera path", n, p[i],
-                            i / 4, i % 4);
-    if (fabs(p[12]) > 1e-6 || fabs(p[13]) > 1e-6 || fabs(p[14]) > 1e-6 || fabs(p[15] - 1) > 1e-6)
-        return swm_fail(error,
-                        "pose of frame %lld has the bottom row %g %g %g %g instead of 0 0 0 1; a matrix stored by "
-                        "columns must be transposed",
-                        n, p[12], p[13], p[14], p[15]);
+    if (swm_se3_check_form(p, frame, error) != 0) return -1;
     for (int i = 0; i < 3; i++)
         if (fabs(p[4 * i + 3]) > 1e6)
             return swm_fail(error, "pose of frame %lld is %g units from the origin; at most 1e6", n,

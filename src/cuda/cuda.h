@@ -64,7 +64,7 @@ int swm_cuda_matrix_open(swm_backend *b, swm_error *error);
 void swm_cuda_matrix_close(swm_backend *b);
 
 /* Whether kernels want this weight in another order than the file's, judged by its shape: (O,I,3,3,3) becomes
- * [O][27][I], (C,C,3,1) becomes [3][C][C] (both keep their count). */
+ * [O][27][I], (C,C,3,1) becomes [C][3][C] (both keep their count). */
 bool swm_cuda_wants_preparation(swm_tensor weight);
 /* Write that order to `to` from `from`, both on the device, b->compute, swm_count(weight) elements; on device->stream.
  */
