@@ -257,14 +257,25 @@ static void check_modulation(const char *op, swm_tensor x, swm_tensor modulation
                 "%s: %s with row %d of %s", op, swm_describe(x).text, row, swm_describe(modulation).text);
 }
 
-swm_tensor swm_adaptive_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row)
+static swm_tensor adaptive_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row,
+                                bool centred)
 {
     check_modulation("adaptive_norm", x, modulation, shift_row);
     check_modulation("adaptive_norm", x, modulation, scale_row);
     swm_tensor y = take_like(b, x);
     account(b, 0, x, y, modulation);
-    if (running(b)) b->kernels->adaptive_norm(b, y, x, modulation, shift_row, scale_row);
+    if (running(b)) b->kernels->adaptive_norm(b, y, x, modulation, shift_row, scale_row, centred);
     return y;
+}
+
+swm_tensor swm_adaptive_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row)
+{
+    return adaptive_norm(b, x, modulation, shift_row, scale_row, true);
+}
+
+swm_tensor swm_adaptive_rms_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row)
+{
+    return adaptive_norm(b, x, modulation, shift_row, scale_row, false);
 }
 
 void swm_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row)
@@ -277,11 +288,30 @@ void swm_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modu
 
 swm_tensor swm_rms_norm(swm_backend *b, swm_tensor x, swm_tensor weight, float epsilon, float offset)
 {
-    REQUIRE_SHAPE("rms_norm", weight, swm_last(x));
+    if (swm_present(weight)) REQUIRE_SHAPE("rms_norm", weight, swm_last(x));
     swm_tensor y = take_like(b, x);
     account(b, 0, x, y, weight);
     if (running(b)) b->kernels->rms_norm(b, y, x, weight, epsilon, offset);
     return y;
+}
+
+void swm_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                     const swm_grid_rotation *rotation)
+{
+    const swm_tensor *axes = rotation->axes;
+    bool grid = swm_present(axes[1]);
+    int64_t positions = axes[0].shape[0] * (grid ? axes[1].shape[0] * axes[2].shape[0] : 1);
+    require_same("rotate_grid", y, x);
+    SWM_REQUIRE(x.rank == 2 && x.shape[0] == positions && rotation->heads > 0 && x.shape[1] % rotation->heads == 0 &&
+                    x.shape[1] / rotation->heads % 2 == 0 && swm_present(axes[2]) == grid,
+                "rotate_grid: %s at %lld positions, %lld heads", swm_describe(x).text, (long long)positions,
+                (long long)rotation->heads);
+    for (int i = 0; i < (grid ? 3 : 1); i++) REQUIRE_SHAPE("rotate_grid", axes[i], axes[i].shape[0], axes[0].shape[1], 2);
+    SWM_REQUIRE((grid ? 3 : 1) * axes[0].shape[1] <= x.shape[1] / 2, "rotate_grid: %lld frequencies for %s",
+                (long long)axes[0].shape[1], swm_describe(x).text);
+    if (swm_present(norm)) REQUIRE_SHAPE("rotate_grid", norm, x.shape[1]);
+    account(b, 0, x, y, norm);
+    if (running(b)) b->kernels->rotate_grid(b, y, x, norm, epsilon, rotation);
 }
 
 swm_tensor swm_transform_heads(swm_backend *b, swm_tensor x, const swm_head_transform *how)
@@ -315,9 +345,16 @@ swm_tensor swm_attend(swm_backend *b, swm_tensor q, swm_tensor k, swm_tensor v, 
                 (long long)how->heads, (long long)key_heads);
     require_same("attend", v, k);
     if (swm_present(how->key_bias)) REQUIRE_SHAPE("attend", how->key_bias, k.shape[0]);
+    int64_t keys = k.shape[0];
+    if (swm_present(how->prefix_keys)) {
+        SWM_REQUIRE(!how->causal && !swm_present(how->key_bias), "attend: a prefix with a mask");
+        REQUIRE_SHAPE("attend", how->prefix_keys, how->prefix_keys.shape[0], k.shape[1]);
+        require_same("attend", how->prefix_values, how->prefix_keys);
+        keys += how->prefix_keys.shape[0];
+    }
     swm_tensor y = take_like(b, q);
-    account(b, 4.0 * (double)swm_count(q) * (double)k.shape[0], q, k, v);
-    b->work.bytes += (double)swm_bytes(y);
+    account(b, 4.0 * (double)swm_count(q) * (double)keys, q, k, v);
+    b->work.bytes += (double)swm_bytes(y) + 2.0 * (double)swm_bytes(how->prefix_keys);
     if (running(b)) b->kernels->attend(b, y, q, k, v, how);
     return y;
 }
@@ -457,6 +494,15 @@ swm_tensor swm_channels_first(swm_backend *b, swm_tensor x)
     int64_t shape[SWM_MAX_RANK], channels = swm_last(x);
     for (int i = 0; i < x.rank; i++) shape[i] = x.shape[(i + x.rank - 1) % x.rank];
     return transpose(b, x, swm_take(b, b->compute, x.rank, shape), swm_count(x) / channels, channels);
+}
+
+swm_tensor swm_pack_states(swm_backend *b, swm_tensor states)
+{
+    SWM_REQUIRE(states.rank == 3 && swm_count(states) > 0, "pack_states: %s", swm_describe(states).text);
+    swm_tensor y = SWM_TAKE(b, b->compute, states.shape[1], states.shape[2] * states.shape[0]);
+    account(b, 0, y, states, absent);
+    if (running(b)) b->kernels->pack_states(b, y, states);
+    return y;
 }
 
 swm_tensor swm_embed(swm_backend *b, swm_tensor table, const int32_t *ids, int64_t count, float scale)

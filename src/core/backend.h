@@ -131,10 +131,13 @@ swm_tensor swm_silu(swm_backend *b, swm_tensor x);
 swm_tensor swm_modulation(swm_backend *b, swm_tensor t, swm_tensor table);
 /* LayerNorm(x, eps 1e-6, no affine) * (1 + scale) + shift with the rows of the token's frame: x (T*S,C), modulation (T,R,C). */
 swm_tensor swm_adaptive_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row);
+/* The same with RMSNorm(x, eps 1e-6, no weight) in LayerNorm's place. */
+swm_tensor swm_adaptive_rms_norm(swm_backend *b, swm_tensor x, swm_tensor modulation, int shift_row, int scale_row);
 /* sum += gate * y, in place, gate = the frame's row gate_row: sum, y (T*S,C). */
 void swm_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row);
 
-/* x / sqrt(mean(x^2) + eps) * (offset + weight) over the last dimension; offset is 1 for Gemma and 0 elsewhere. */
+/* x / sqrt(mean(x^2) + eps) * (offset + weight) over the last dimension; offset is 1 for Gemma and 0 elsewhere. Without
+ * a weight that factor is 1. */
 swm_tensor swm_rms_norm(swm_backend *b, swm_tensor x, swm_tensor weight, float epsilon, float offset);
 
 /* Everything that happens to projected queries, keys and values before (or to outputs after) a head mixes tokens, in
@@ -154,6 +157,20 @@ typedef struct swm_head_transform {
 } swm_head_transform;
 swm_tensor swm_transform_heads(swm_backend *b, swm_tensor x, const swm_head_transform *how);
 
+/* Rotary embedding over a grid, every head with frequencies of its own. The C/2 pairs of a row are its entries; the last
+ * A*P of them turn, entry C/2 - A*P + i*A + axis by the angle of frequency i < P at the token's position on `axis`; those
+ * before them stay as they are. A is 3 or, when only the first table is there, 1. */
+typedef struct swm_grid_rotation {
+    int64_t heads;
+    /* F32 cos and sin: (T,P,2), (h,P,2), (w,P,2) for the tokens (f,y,x) of a grid, or (N,P,2), absent, absent. */
+    swm_tensor axes[3];
+    bool interleaved; /* entry e is the pair (2e, 2e+1) of the row; otherwise (D/2)*h + r is (r, r + D/2) of head h */
+} swm_grid_rotation;
+/* x (N,C) into y, which may be x: RMSNorm over all channels with the weight `norm` (C), or none if absent; then rotated.
+ * Keys live longer than what is around them, hence the given y. */
+void swm_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                     const swm_grid_rotation *rotation);
+
 /* ---- mixing tokens ------------------------------------------------------------------------------------------------ */
 
 typedef struct swm_attention {
@@ -163,6 +180,9 @@ typedef struct swm_attention {
     swm_tensor key_bias;      /* F32 (keys), added to the score; absent: none */
     bool causal;              /* query i sees key j <= i; needs as many keys as queries */
     int64_t window;           /* causal only: i - j < window; 0: unlimited */
+    /* (P,key_heads*D): keys and values that every query sees besides k and v, so that a window of the past need not lie
+     * in one piece with the present. Absent: none. Neither causal nor with key_bias. */
+    swm_tensor prefix_keys, prefix_values;
 } swm_attention;
 /* softmax(q k^T) v per head: q (N,heads*D), k and v (M,key_heads*D) -> (N,heads*D). */
 swm_tensor swm_attend(swm_backend *b, swm_tensor q, swm_tensor k, swm_tensor v, const swm_attention *how);
@@ -219,6 +239,10 @@ swm_tensor swm_channels_last(swm_backend *b, swm_tensor x);  /* (C,...) -> (...,
 swm_tensor swm_channels_first(swm_backend *b, swm_tensor x); /* (...,C) -> (C,...) */
 /* Rows of the embedding times scale: table (V,C), ids on the host, each in 0..V-1 -> (count,C). */
 swm_tensor swm_embed(swm_backend *b, swm_tensor table, const int32_t *ids, int64_t count, float scale);
+/* States of a text encoder's L layers (L,N,C), to features (N,C*L), the layer running fastest: twice in a row, each
+ * layer less its mean, by its range, times 8 (diffusers, pipelines/ltx2: pack_text_embeds). Sums and ranges are rounded to
+ * the compute type between the steps, as the reference does. */
+swm_tensor swm_pack_states(swm_backend *b, swm_tensor states);
 /* Rotary embedding of half-split pairs (i, i+D/2): x (N,heads*D), rotation F32 (N,D/2,2); in place. */
 void swm_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
@@ -286,11 +310,15 @@ struct swm_kernels {
     void (*silu)(swm_backend *b, swm_tensor y, swm_tensor x);
 
     void (*modulation)(swm_backend *b, swm_tensor y, swm_tensor t, swm_tensor table);
+    /* centred: LayerNorm; otherwise RMSNorm. */
     void (*adaptive_norm)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
-                          int scale_row);
+                          int scale_row, bool centred);
     void (*gated_add)(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row);
     void (*rms_norm)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset);
     void (*transform_heads)(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how);
+
+    void (*rotate_grid)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                        const swm_grid_rotation *rotation);
 
     void (*attend)(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v, const swm_attention *how);
     void (*key_conv)(swm_backend *b, swm_tensor y, swm_tensor k, swm_tensor taps, int64_t frames, swm_chunks chunks,
@@ -307,6 +335,7 @@ struct swm_kernels {
 
     void (*transpose)(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
     void (*embed)(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
+    void (*pack_states)(swm_backend *b, swm_tensor y, swm_tensor states);
     void (*rotate_half)(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
     /* padded (T+2,H+2,W+2,I): work space for the input as the convolution sees it. */

@@ -52,7 +52,8 @@ static void soften(float *scores, float *gathered, float *maximum, float *total,
 
 void swm_cpu_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v, const swm_attention *how)
 {
-    int64_t queries = q.shape[0], keys = k.shape[0], size = q.shape[1] / how->heads;
+    int64_t queries = q.shape[0], size = q.shape[1] / how->heads;
+    int64_t before = swm_present(how->prefix_keys) ? how->prefix_keys.shape[0] : 0, keys = before + k.shape[0];
     int64_t key_heads = how->key_heads ? how->key_heads : how->heads, share = how->heads / key_heads;
     int64_t tiles = swm_divide_up(queries, QUERY_TILE);
     int q_stride = (int)q.shape[1], k_stride = (int)k.shape[1];
@@ -67,10 +68,12 @@ void swm_cpu_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, sw
             for (int64_t i = 0; i < count; i++) maximum[i] = hidden, total[i] = 0;
             const float *q_head = swm_floats(q) + first * q.shape[1] + head * size;
             int64_t end = how->causal ? swm_min(keys, first + count) : keys;
-            for (int64_t key = 0; key < end; key += KEY_TILE) {
-                int64_t here = swm_min(KEY_TILE, end - key);
-                const float *k_head = swm_floats(k) + key * k.shape[1] + head / share * size;
-                const float *v_head = swm_floats(v) + key * k.shape[1] + head / share * size;
+            for (int64_t key = 0, here; key < end; key += here) {
+                bool prefix = key < before; /* a tile lies on one side of the seam */
+                int64_t column = (prefix ? key : key - before) * k.shape[1] + head / share * size;
+                const float *k_head = swm_floats(prefix ? how->prefix_keys : k) + column;
+                const float *v_head = swm_floats(prefix ? how->prefix_values : v) + column;
+                here = swm_min(KEY_TILE, (prefix ? before : end) - key);
                 cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, (int)count, (int)here, (int)size, how->scale,
                             q_head, q_stride, k_head, k_stride, 0.0f, scores, KEY_TILE);
                 finish_scores(scores, first, count, key, here, how);

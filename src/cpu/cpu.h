@@ -33,9 +33,11 @@ void swm_cpu_silu(swm_backend *b, swm_tensor y, swm_tensor x);
 
 void swm_cpu_modulation(swm_backend *b, swm_tensor y, swm_tensor t, swm_tensor table);
 void swm_cpu_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
-                           int scale_row);
+                           int scale_row, bool centred);
 void swm_cpu_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row);
 void swm_cpu_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset);
+void swm_cpu_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                         const swm_grid_rotation *rotation);
 void swm_cpu_transform_heads(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how);
 
 void swm_cpu_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v, const swm_attention *how);
@@ -49,6 +51,7 @@ void swm_cpu_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const sw
 
 void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
 void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
+void swm_cpu_pack_states(swm_backend *b, swm_tensor y, swm_tensor states);
 void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
 void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,

@@ -1,5 +1,9 @@
-/* Ops that move elements: transposition, embedding rows, and the half-split rotary embedding of the text encoders. */
+/* Ops that move elements: transposition, embedding rows, the packing of text states, and the half-split rotary embedding
+ * of the text encoders. */
 #include "cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns)
 {
@@ -25,6 +29,33 @@ void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t
         swm_to_f32(out, row.data, row.dtype, (size_t)width);
         for (int64_t c = 0; c < width; c++) out[c] *= scale;
     }
+}
+
+/* (h - mean) / range * 8 of `count` elements, in place. */
+static void normalise_states(float *h, int64_t count)
+{
+    double sum = 0;
+    float low = h[0], high = h[0];
+    for (int64_t i = 0; i < count; i++) {
+        sum += (double)h[i];
+        low = h[i] < low ? h[i] : low;
+        high = h[i] > high ? h[i] : high;
+    }
+    float mean = (float)(sum / ((double)count + 1e-6)), scale = 8.0f / (high - low + 1e-6f);
+    for (int64_t i = 0; i < count; i++) h[i] = (h[i] - mean) * scale;
+}
+
+void swm_cpu_pack_states(swm_backend *b, swm_tensor y, swm_tensor states)
+{
+    int64_t layers = states.shape[0], count = states.shape[1] * states.shape[2];
+    float *out = swm_floats(y), *row = swm_allocate(&b->error, (size_t)count, sizeof *row);
+    for (int64_t layer = 0; row != NULL && layer < layers; layer++) {
+        memcpy(row, swm_floats(states) + layer * count, (size_t)count * sizeof *row);
+        normalise_states(row, count);
+        normalise_states(row, count);
+        for (int64_t i = 0; i < count; i++) out[i * layers + layer] = row[i];
+    }
+    free(row);
 }
 
 void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads)

@@ -24,7 +24,7 @@ static const float *frame_row(swm_tensor modulation, int64_t n, int64_t tokens, 
 }
 
 void swm_cpu_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
-                           int scale_row)
+                           int scale_row, bool centred)
 {
     int64_t tokens = x.shape[0], channels = x.shape[1];
 #pragma omp parallel for num_threads(b->threads) if (tokens * channels > SWM_CPU_WORTH_SHARING)
@@ -36,7 +36,7 @@ void swm_cpu_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tenso
         float sum = 0, squares = 0;
 #pragma omp simd reduction(+ : sum)
         for (int64_t c = 0; c < channels; c++) sum += in[c];
-        float mean = sum / (float)channels;
+        float mean = centred ? sum / (float)channels : 0.0f;
 #pragma omp simd reduction(+ : squares)
         for (int64_t c = 0; c < channels; c++) squares += (in[c] - mean) * (in[c] - mean);
         float inverse = 1.0f / sqrtf(squares / (float)channels + 1e-6f);
@@ -66,12 +66,48 @@ static float inverse_rms(const float *x, int64_t count, float epsilon)
 void swm_cpu_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset)
 {
     int64_t channels = swm_last(x), rows = swm_count(x) / channels;
-    const float *w = swm_cpu_vector(b, 0, weight);
+    const float *w = swm_present(weight) ? swm_cpu_vector(b, 0, weight) : NULL;
 #pragma omp parallel for num_threads(b->threads) if (rows * channels > SWM_CPU_WORTH_SHARING)
     for (int64_t n = 0; n < rows; n++) {
         const float *in = swm_floats(x) + n * channels;
         float *out = swm_floats(y) + n * channels, inverse = inverse_rms(in, channels, epsilon);
-        for (int64_t c = 0; c < channels; c++) out[c] = in[c] * inverse * (offset + w[c]);
+        for (int64_t c = 0; c < channels; c++) out[c] = in[c] * inverse * (w != NULL ? offset + w[c] : 1.0f);
+    }
+}
+
+/* One row at the table rows `at` of its axes. */
+static void rotate_entries(float *x, int64_t channels, const float *const at[3], int axes, int64_t frequencies,
+                           const swm_grid_rotation *rotation)
+{
+    int64_t half = channels / rotation->heads / 2, still = channels / 2 - axes * frequencies;
+    for (int64_t i = 0; i < axes * frequencies; i++) {
+        int64_t entry = still + i;
+        float *a = rotation->interleaved ? x + 2 * entry : x + entry / half * 2 * half + entry % half;
+        float *c = rotation->interleaved ? a + 1 : a + half;
+        const float *turn = at[i % axes] + i / axes * 2;
+        float left = *a, right = *c;
+        *a = left * turn[0] - right * turn[1];
+        *c = right * turn[0] + left * turn[1];
+    }
+}
+
+void swm_cpu_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                         const swm_grid_rotation *rotation)
+{
+    int64_t rows = x.shape[0], channels = x.shape[1], frequencies = rotation->axes[0].shape[1];
+    int axes = swm_present(rotation->axes[1]) ? 3 : 1;
+    int64_t height = axes == 3 ? rotation->axes[1].shape[0] : 1, width = axes == 3 ? rotation->axes[2].shape[0] : 1;
+    const float *w = swm_present(norm) ? swm_cpu_vector(b, 0, norm) : NULL;
+#pragma omp parallel for num_threads(b->threads) if (rows * channels > SWM_CPU_WORTH_SHARING)
+    for (int64_t n = 0; n < rows; n++) {
+        const float *in = swm_floats(x) + n * channels;
+        float *out = swm_floats(y) + n * channels;
+        float inverse = w != NULL ? inverse_rms(in, channels, epsilon) : 1.0f;
+        for (int64_t c = 0; c < channels; c++) out[c] = w != NULL ? in[c] * inverse * w[c] : in[c];
+        int64_t position[3] = {n / (height * width), n / width % height, n % width};
+        const float *at[3] = {NULL, NULL, NULL};
+        for (int i = 0; i < axes; i++) at[i] = swm_floats(rotation->axes[i]) + position[i] * frequencies * 2;
+        rotate_entries(out, channels, at, axes, frequencies, rotation);
     }
 }
 

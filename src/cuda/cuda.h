@@ -94,9 +94,11 @@ void swm_cuda_convert(swm_backend *b, void *to, swm_dtype to_type, const void *f
 /* norm.cu */
 void swm_cuda_modulation(swm_backend *b, swm_tensor y, swm_tensor t, swm_tensor table);
 void swm_cuda_adaptive_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor modulation, int shift_row,
-                            int scale_row);
+                            int scale_row, bool centred);
 void swm_cuda_gated_add(swm_backend *b, swm_tensor sum, swm_tensor y, swm_tensor modulation, int gate_row);
 void swm_cuda_rms_norm(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, float epsilon, float offset);
+void swm_cuda_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm, float epsilon,
+                          const swm_grid_rotation *rotation);
 void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how);
 
 /* gates.cu */
@@ -111,6 +113,7 @@ void swm_cuda_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const s
 /* layout.cu */
 void swm_cuda_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
 void swm_cuda_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
+void swm_cuda_pack_states(swm_backend *b, swm_tensor y, swm_tensor states);
 void swm_cuda_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
 /* video.cu */
