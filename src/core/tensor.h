@@ -75,4 +75,9 @@ typedef struct swm_shape_text {
 } swm_shape_text;
 swm_shape_text swm_describe(swm_tensor t);
 
+/* A linear layer. */
+typedef struct swm_affine {
+    swm_tensor weight, bias; /* (out,in), (out) or absent */
+} swm_affine;
+
 #endif

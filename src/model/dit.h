@@ -28,10 +28,6 @@ typedef struct swm_dit_size {
 /* The release's sizes (2.66 B parameters), for plans and benchmarks without files. */
 swm_dit_size swm_dit_release_size(void);
 
-typedef struct swm_affine {
-    swm_tensor weight, bias; /* (out,in), (out) or absent */
-} swm_affine;
-
 /* Structs of nothing but tensors: what swm_weights_use takes. */
 typedef struct swm_dit_outer {
     swm_affine x_embedder, plucker_embedder, time_in, time_out, time_block, caption_in, caption_out, final;
