@@ -1,7 +1,8 @@
 /* Names and shapes of the DiT's tensors: binding a checkpoint, declaring one that exists only as shapes. */
 #include "model/dit.h"
 
-#include <stdarg.h>
+#include "io/binding.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -21,97 +22,66 @@ swm_dit_size swm_dit_release_size(void)
     };
 }
 
-/* One walk over all tensors serves both purposes: with `declare` it announces them, without it binds them. */
-typedef struct walk {
-    const swm_weights *weights;
-    swm_weights *declare; /* NULL: bind */
-    swm_dtype dtype;      /* of declared tensors */
-    char prefix[32];      /* "blocks.3." */
-    swm_error *error;
-    int result;
-} walk;
-
-static void visit(walk *k, swm_tensor *slot, const char *name, int rank, const int64_t *shape)
-{
-    if (k->result != 0) return;
-    char full[160];
-    snprintf(full, sizeof full, "%s%s", k->prefix, name);
-    k->result = k->declare != NULL ? swm_weights_declare(k->declare, full, k->dtype, rank, shape, k->error)
-                                   : swm_weights_bind(k->weights, slot, k->error, rank, shape, "%s", full);
-}
-#define VISIT(k, slot, name, ...)                                                                                      \
-    visit(k, slot, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (int64_t[]){__VA_ARGS__})
-
-/* "name.weight" (out,in) and "name.bias" (out) */
-static void visit_affine(walk *k, swm_affine *slot, const char *name, int64_t out, int64_t in)
-{
-    char full[96];
-    snprintf(full, sizeof full, "%s.weight", name);
-    VISIT(k, &slot->weight, full, out, in);
-    snprintf(full, sizeof full, "%s.bias", name);
-    VISIT(k, &slot->bias, full, out);
-}
-
-static void visit_outer(walk *k, swm_dit_outer *w, const swm_dit_size *s)
+static void visit_outer(swm_binding *k, swm_dit_outer *w, const swm_dit_size *s)
 {
     int64_t c = s->channels;
-    k->prefix[0] = '\0';
-    visit_affine(k, &w->x_embedder, "x_embedder.proj", c, s->latent_channels);
-    visit_affine(k, &w->plucker_embedder, "plucker_embedder.proj", c, s->plucker_channels);
-    visit_affine(k, &w->time_in, "t_embedder.mlp.0", c, 256);
-    visit_affine(k, &w->time_out, "t_embedder.mlp.2", c, c);
-    visit_affine(k, &w->time_block, "t_block.1", 6 * c, c);
-    visit_affine(k, &w->caption_in, "y_embedder.y_proj.fc1", c, s->caption_channels);
-    visit_affine(k, &w->caption_out, "y_embedder.y_proj.fc2", c, c);
-    VISIT(k, &w->caption_norm, "attention_y_norm.weight", c);
-    visit_affine(k, &w->final, "final_layer.linear", s->latent_channels, c);
-    VISIT(k, &w->final_table, "final_layer.scale_shift_table", 2, c);
+    swm_binding_prefix(k, "%s", "");
+    swm_visit_affine(k, &w->x_embedder, "x_embedder.proj", c, s->latent_channels);
+    swm_visit_affine(k, &w->plucker_embedder, "plucker_embedder.proj", c, s->plucker_channels);
+    swm_visit_affine(k, &w->time_in, "t_embedder.mlp.0", c, 256);
+    swm_visit_affine(k, &w->time_out, "t_embedder.mlp.2", c, c);
+    swm_visit_affine(k, &w->time_block, "t_block.1", 6 * c, c);
+    swm_visit_affine(k, &w->caption_in, "y_embedder.y_proj.fc1", c, s->caption_channels);
+    swm_visit_affine(k, &w->caption_out, "y_embedder.y_proj.fc2", c, c);
+    SWM_VISIT(k, &w->caption_norm, "attention_y_norm.weight", c);
+    swm_visit_affine(k, &w->final, "final_layer.linear", s->latent_channels, c);
+    SWM_VISIT(k, &w->final_table, "final_layer.scale_shift_table", 2, c);
 }
 
-static void visit_gates(walk *k, swm_dit_block *w, const swm_dit_size *s)
+static void visit_gates(swm_binding *k, swm_dit_block *w, const swm_dit_size *s)
 {
-    visit_affine(k, &w->beta, "attn.beta_proj", s->heads, s->channels);
-    visit_affine(k, &w->decay, "attn.gate_proj", s->heads, s->channels);
-    VISIT(k, &w->a_log, "attn.A_log", s->heads);
-    VISIT(k, &w->dt_bias, "attn.dt_bias", s->heads);
+    swm_visit_affine(k, &w->beta, "attn.beta_proj", s->heads, s->channels);
+    swm_visit_affine(k, &w->decay, "attn.gate_proj", s->heads, s->channels);
+    SWM_VISIT(k, &w->a_log, "attn.A_log", s->heads);
+    SWM_VISIT(k, &w->dt_bias, "attn.dt_bias", s->heads);
 }
 
-static void visit_block(walk *k, swm_dit_block *w, const swm_dit_size *s, int64_t index)
+static void visit_block(swm_binding *k, swm_dit_block *w, const swm_dit_size *s, int64_t index)
 {
     int64_t c = s->channels, f = s->ffn;
-    snprintf(k->prefix, sizeof k->prefix, "blocks.%lld.", (long long)index);
-    VISIT(k, &w->table, "scale_shift_table", 6, c);
-    VISIT(k, &w->qkv, "attn.qkv.weight", 3 * c, c);
-    VISIT(k, &w->q_norm, "attn.q_norm.weight", c);
-    VISIT(k, &w->k_norm, "attn.k_norm.weight", c);
+    swm_binding_prefix(k, "blocks.%lld.", (long long)index);
+    SWM_VISIT(k, &w->table, "scale_shift_table", 6, c);
+    SWM_VISIT(k, &w->qkv, "attn.qkv.weight", 3 * c, c);
+    SWM_VISIT(k, &w->q_norm, "attn.q_norm.weight", c);
+    SWM_VISIT(k, &w->k_norm, "attn.k_norm.weight", c);
     if (!swm_dit_is_softmax(s, index)) {
-        VISIT(k, &w->conv_k, "attn.conv_k.weight", c, 1, 4);
-        VISIT(k, &w->conv_k_camera, "attn.conv_k_cam.weight", c, 1, 4);
+        SWM_VISIT(k, &w->conv_k, "attn.conv_k.weight", c, 1, 4);
+        SWM_VISIT(k, &w->conv_k_camera, "attn.conv_k_cam.weight", c, 1, 4);
         visit_gates(k, w, s);
     }
-    visit_affine(k, &w->q_camera, "attn.q_proj_cam", c, c);
-    visit_affine(k, &w->k_camera, "attn.k_proj_cam", c, c);
-    visit_affine(k, &w->v_camera, "attn.v_proj_cam", c, c);
-    visit_affine(k, &w->out_camera, "attn.out_proj_cam", c, c);
-    VISIT(k, &w->q_norm_camera, "attn.q_norm_cam.weight", c);
-    VISIT(k, &w->k_norm_camera, "attn.k_norm_cam.weight", c);
-    visit_affine(k, &w->output_gate, "attn.output_gate", c, c);
-    visit_affine(k, &w->projection, "attn.proj", c, c);
-    visit_affine(k, &w->plucker, "plucker_proj", c, c);
-    visit_affine(k, &w->cross_q, "cross_attn.q_linear", c, c);
-    visit_affine(k, &w->cross_kv, "cross_attn.kv_linear", 2 * c, c);
-    visit_affine(k, &w->cross_out, "cross_attn.proj", c, c);
-    VISIT(k, &w->cross_q_norm, "cross_attn.q_norm.weight", c);
-    VISIT(k, &w->cross_k_norm, "cross_attn.k_norm.weight", c);
-    visit_affine(k, &w->expand, "mlp.inverted_conv.conv", 2 * f, c);
-    VISIT(k, &w->depthwise.weight, "mlp.depth_conv.conv.weight", 2 * f, 1, 3, 3);
-    VISIT(k, &w->depthwise.bias, "mlp.depth_conv.conv.bias", 2 * f);
-    VISIT(k, &w->contract, "mlp.point_conv.conv.weight", c, f);
-    VISIT(k, &w->temporal, "mlp.t_conv.weight", c, c, 3, 1);
+    swm_visit_affine(k, &w->q_camera, "attn.q_proj_cam", c, c);
+    swm_visit_affine(k, &w->k_camera, "attn.k_proj_cam", c, c);
+    swm_visit_affine(k, &w->v_camera, "attn.v_proj_cam", c, c);
+    swm_visit_affine(k, &w->out_camera, "attn.out_proj_cam", c, c);
+    SWM_VISIT(k, &w->q_norm_camera, "attn.q_norm_cam.weight", c);
+    SWM_VISIT(k, &w->k_norm_camera, "attn.k_norm_cam.weight", c);
+    swm_visit_affine(k, &w->output_gate, "attn.output_gate", c, c);
+    swm_visit_affine(k, &w->projection, "attn.proj", c, c);
+    swm_visit_affine(k, &w->plucker, "plucker_proj", c, c);
+    swm_visit_affine(k, &w->cross_q, "cross_attn.q_linear", c, c);
+    swm_visit_affine(k, &w->cross_kv, "cross_attn.kv_linear", 2 * c, c);
+    swm_visit_affine(k, &w->cross_out, "cross_attn.proj", c, c);
+    SWM_VISIT(k, &w->cross_q_norm, "cross_attn.q_norm.weight", c);
+    SWM_VISIT(k, &w->cross_k_norm, "cross_attn.k_norm.weight", c);
+    swm_visit_affine(k, &w->expand, "mlp.inverted_conv.conv", 2 * f, c);
+    SWM_VISIT(k, &w->depthwise.weight, "mlp.depth_conv.conv.weight", 2 * f, 1, 3, 3);
+    SWM_VISIT(k, &w->depthwise.bias, "mlp.depth_conv.conv.bias", 2 * f);
+    SWM_VISIT(k, &w->contract, "mlp.point_conv.conv.weight", c, f);
+    SWM_VISIT(k, &w->temporal, "mlp.t_conv.weight", c, c, 3, 1);
 }
 
 /* The first dimension, or the one behind it, of a tensor whose shape says a size. */
-static int64_t size_from(walk *k, const char *name, int dimension)
+static int64_t size_from(swm_binding *k, const char *name, int dimension)
 {
     const swm_tensor *t = k->result == 0 ? swm_weights_find(k->weights, name) : NULL;
     if (t != NULL && t->rank > dimension && t->shape[dimension] > 0 && t->shape[dimension] <= 1 << 20)
@@ -126,7 +96,7 @@ swm_dit *swm_dit_bind(const swm_weights *weights, int64_t head, int64_t softmax_
 {
     swm_dit *dit = swm_allocate(error, 1, sizeof *dit);
     if (dit == NULL) return NULL;
-    walk k = {.weights = weights, .error = error};
+    swm_binding k = {.weights = weights, .error = error};
     swm_dit_size *s = &dit->size;
     *s = (swm_dit_size){
         .head = head,
@@ -161,13 +131,13 @@ swm_dit *swm_dit_bind(const swm_weights *weights, int64_t head, int64_t softmax_
 
 int swm_dit_declare(swm_weights *weights, const swm_dit_size *size, swm_dtype dtype, swm_error *error)
 {
-    walk k = {.weights = weights, .declare = weights, .dtype = dtype, .error = error};
+    swm_binding k = {.weights = weights, .declare = weights, .dtype = dtype, .error = error};
     swm_dit_outer outer;
     swm_dit_block block;
     visit_outer(&k, &outer, size);
     /* Parameters of the checkpoint that inference never reads. */
     swm_affine unused;
-    visit_affine(&k, &unused, "raymap_embedder.proj", size->channels, 3);
+    swm_visit_affine(&k, &unused, "raymap_embedder.proj", size->channels, 3);
     for (int64_t i = 0; k.result == 0 && i < size->depth; i++) {
         visit_block(&k, &block, size, i);
         if (swm_dit_is_softmax(size, i)) visit_gates(&k, &block, size);
