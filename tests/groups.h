@@ -8,6 +8,7 @@
     X(safetensors)                                                                                                     \
     X(torch_pt)                                                                                                        \
     X(weights)                                                                                                         \
+    X(lora)                                                                                                            \
     X(config)                                                                                                          \
     X(npy)                                                                                                             \
     X(image)                                                                                                           \

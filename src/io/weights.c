@@ -28,6 +28,7 @@ struct entry {
     char *name;
     swm_tensor tensor;
     const struct source *source; /* NULL when declared */
+    void *own;                   /* the tensor's data where it has replaced the file's, else NULL */
 };
 
 struct swm_weights {
@@ -37,6 +38,7 @@ struct swm_weights {
     struct entry *entries; /* sorted by name once open */
     size_t count, capacity;
     int64_t parameters;
+    char *signature; /* what replaced tensors come from, NULL for nothing */
 };
 
 static bool ends_with(const char *text, const char *suffix)
@@ -290,7 +292,10 @@ int swm_weights_declare(swm_weights *weights, const char *name, swm_dtype dtype,
 void swm_weights_close(swm_weights *weights)
 {
     if (weights == NULL) return;
-    for (size_t i = 0; i < weights->count; i++) free(weights->entries[i].name);
+    for (size_t i = 0; i < weights->count; i++) {
+        free(weights->entries[i].name);
+        free(weights->entries[i].own);
+    }
     for (size_t i = 0; i < weights->source_count; i++) {
         swm_safetensors_close(weights->sources[i].safetensors);
         swm_torch_pt_close(weights->sources[i].torch_pt);
@@ -298,8 +303,32 @@ void swm_weights_close(swm_weights *weights)
     }
     free(weights->entries);
     free(weights->sources);
+    free(weights->signature);
     free(weights->path);
     free(weights);
+}
+
+/* ---- Replacing ---- */
+
+int swm_weights_sign(swm_weights *weights, const char *text, swm_error *error)
+{
+    const char *before = weights->signature == NULL ? "" : weights->signature;
+    char *signature = swm_format(error, "%s%s\n", before, text);
+    if (signature == NULL) return -1;
+    free(weights->signature);
+    weights->signature = signature;
+    return 0;
+}
+
+void swm_weights_replace(swm_weights *weights, const char *name, void *data)
+{
+    SWM_REQUIRE(weights->signature != NULL, "tensor %s is replaced in unsigned weights", name);
+    struct entry *entry = weights->count == 0
+                              ? NULL
+                              : bsearch(name, weights->entries, weights->count, sizeof *weights->entries, compare_key);
+    SWM_REQUIRE(entry != NULL, "no tensor %s to replace", name);
+    free(entry->own);
+    entry->own = entry->tensor.data = data;
 }
 
 /* ---- Looking up ---- */
@@ -451,6 +480,8 @@ int swm_weights_fingerprint(const swm_weights *weights, char hex[65], swm_error 
     }
     for (size_t i = 0; result == 0 && i < weights->source_count; i++) result = digest_file(sha, order[i], error);
     if (result == 0) {
+        if (weights->signature != NULL)
+            av_sha_update(sha, (const uint8_t *)weights->signature, strlen(weights->signature));
         uint8_t digest[32];
         av_sha_final(sha, digest);
         for (int i = 0; i < 32; i++) snprintf(hex + 2 * i, 3, "%02x", digest[i]);

@@ -44,9 +44,17 @@ const swm_tensor *swm_weights_find(const swm_weights *weights, const char *name)
 int swm_weights_bind(const swm_weights *weights, swm_tensor *out, swm_error *error, int rank, const int64_t *shape,
                      const char *name_format, ...) __attribute__((format(printf, 6, 7)));
 
+/* Weights that are computed once from those of a file (io/lora.h) take their place in two calls, before anything is bound
+ * or found: sign with a line of text that tells their origin, which becomes part of the fingerprint, then replace each
+ * tensor's data by memory from swm_allocate of the same type and shape. The memory becomes the weights'. The name must
+ * be there. Signing fails for want of memory only. */
+int swm_weights_sign(swm_weights *weights, const char *text, swm_error *error);
+void swm_weights_replace(swm_weights *weights, const char *name, void *data);
+
 /* SHA-256 in hexadecimal, quick to make: over every file, the index included, in the order of their names: its size as
- * 8 little-endian bytes, then its header if it is a safetensors file or its first MiB, then its last MiB. It tells
- * versions of a model apart; it is no checksum of all bytes. Fails for declared weights. */
+ * 8 little-endian bytes, then its header if it is a safetensors file or its first MiB, then its last MiB; then the lines
+ * that the weights were signed with. It tells versions of a model apart; it is no checksum of all bytes. Fails for
+ * declared weights. */
 int swm_weights_fingerprint(const swm_weights *weights, char hex[65], swm_error *error);
 
 #endif
