@@ -22,7 +22,9 @@
     X(gemma)                                                                                                           \
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
+    X(refiner)                                                                                                         \
     X(sampler)                                                                                                         \
+    X(refine)                                                                                                          \
     X(eval)                                                                                                            \
     X(corpus)                                                                                                          \
     X(golden)                                                                                                          \

@@ -26,8 +26,9 @@ typedef struct swm_refiner_config {
     int64_t max_positions[3]; /* seconds, rows and columns of pixels that stand for 1: 20, 2048, 2048 */
 } swm_refiner_config;
 
-/* A directory's config.json, or its text. Keys that name another network (gated attention, cross-attention modulation,
- * another norm, activation or patch size, ...) are errors, as is a missing rope_type; audio keys are ignored. */
+/* The config.json at `path` or in the directory there, or its text. Keys that name another network (gated attention,
+ * cross-attention modulation, another norm, activation or patch size, ...) are errors, as is a missing rope_type; audio
+ * and unknown keys are ignored. */
 int swm_refiner_config_read(swm_refiner_config *config, const char *path, swm_error *error);
 int swm_refiner_config_parse(swm_refiner_config *config, const char *file, const void *data, size_t size,
                              swm_error *error);
@@ -114,7 +115,7 @@ typedef struct swm_refiner_step {
 } swm_refiner_step;
 
 /* The flow velocity (noise minus clean), (c,T,h,w); absent when something is kept, in which case the last block only
- * makes its keys and values. Traces "blocks.0", ... and "velocity". */
+ * makes its keys and values. Traces "blocks.0", ... (N,C) and "velocity" (N,c). */
 swm_tensor swm_refiner_forward(swm_backend *b, const swm_refiner *refiner, const swm_refiner_step *step);
 
 #endif

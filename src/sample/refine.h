@@ -3,6 +3,7 @@
 #ifndef SWM_REFINE_H
 #define SWM_REFINE_H
 
+#include "core/rng.h"
 #include "sample/sampler.h"
 
 enum { SWM_REFINE_MAX_STEPS = 16 };
@@ -23,18 +24,34 @@ typedef struct swm_refinement {
     bool round_to_bf16; /* latents in bf16 between steps, rounded where the reference rounds */
     swm_refine_velocity velocity;
     swm_refine_noise noise;
-    swm_step_function after_step; /* may be NULL */
+    /* After each forward pass, counted as swm_refinement_passes does; may be NULL. Of frames in work the latent holds
+     * what is there after the last step. */
+    swm_step_function after_step;
     void *user;
 } swm_refinement;
 
 /* 0.909375, 0.725, 0.421875, 0: the tail of LTX-2's distilled schedule. Leaves everything else zero. */
 swm_refinement swm_refinement_defaults(void);
-/* Sigmas from text, "0.9,0.7,0.4": numbers in 0..1, falling; the last 0 is added when it is not there. */
+/* Sigmas from text, "0.9,0.7,0.4": decimal numbers in 0..1, falling; the last 0 is added when it is not there. On failure
+ * nothing has changed. */
 int swm_refinement_parse_sigmas(swm_refinement *how, const char *text, swm_error *error);
 
 /* Forward passes that a refinement of `frames` latent frames takes, those that only keep included. */
 int64_t swm_refinement_passes(const swm_refinement *how, int64_t frames);
-/* latent (C,T,h,w), T >= 2, in place. */
+/* latent (C,T,h,w), T >= 2, in place; frame 0 stays bit for bit. The velocity function sees the sink once, before all
+ * else, then each span once a step and, if its history matters to a later block, once more. */
 int swm_refine(const swm_refinement *how, swm_latent_shape shape, float *latent, swm_error *error);
+
+/* ---- noise -------------------------------------------------------------------------------------------------------- */
+
+/* Where noise comes from (core/rng.h): the torch generator, which depends on how frames are cut into draws, or one stream
+ * a frame, which does not. */
+typedef struct swm_refine_source {
+    swm_generator generator; /* {.seed = ...} at first; moves on with every draw of the torch kind */
+    bool by_frame;
+    int64_t channels, height, width;
+} swm_refine_source;
+/* What a swm_refine_noise hands out: (C,frames,h,w) for frames first .. first+frames-1. One draw a call. */
+void swm_refine_draw(swm_refine_source *source, int64_t first, int64_t frames, float *noise);
 
 #endif
