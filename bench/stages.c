@@ -218,7 +218,7 @@ static swm_tensor run_prompt(pass *p)
 {
     const bench *m = p->bench;
     start_clock(p);
-    swm_tensor states = swm_gemma_forward(p->b, &m->model->gemma, m->inputs.ids, m->shape.prompt_tokens);
+    swm_tensor states = swm_gemma_forward(p->b, &m->model->gemma, m->inputs.ids, m->shape.prompt_tokens, 0, NULL);
     stop_clock(p);
     return states;
 }

@@ -380,7 +380,7 @@ static int plan_stage(clip *c, swm_stage stage, swm_backend *b, int64_t prompt_t
             result = encode_prompt(c, b);
         } else if (prompt_tokens > 0 && checkpoint->text_weights != NULL) {
             swm_mark mark = swm_mark_of(b);
-            swm_gemma_forward(b, &checkpoint->gemma, NULL, prompt_tokens);
+            swm_gemma_forward(b, &checkpoint->gemma, NULL, prompt_tokens, 0, NULL);
             swm_release(b, mark);
         } else {
             *plan = (swm_stage_plan){0};

@@ -19,13 +19,14 @@ typedef struct golden_options {
     swm_dtype compute;
     int threads; /* of the CPU; 0: all */
     FILE *lines; /* one a tensor; NULL: silent */
+    /* {tensor: relative distance}: what is compared, and with bounds of 1.5 times that; NULL: all, by the table. */
+    const cJSON *limits;
 } golden_options;
 
 /* What came of files. `complaint` is about the first thing that went wrong. */
 typedef struct golden_totals {
     int within, outside; /* tensors */
     int failed;          /* files that could not be run */
-    int later;           /* files of models that are not part of the program yet */
     swm_error complaint;
 } golden_totals;
 
@@ -64,12 +65,15 @@ typedef struct golden {
 typedef struct golden_kind {
     const char *name;
     bool (*recognises)(const golden *g);
-    int (*run)(golden *g); /* NULL: arrives with a later model */
+    int (*run)(golden *g);
 } golden_kind;
 
 extern const golden_kind golden_kind_camera, golden_kind_sampler, golden_kind_rng_cuda, golden_kind_dit,
-    golden_kind_dit_chunk_causal, golden_kind_dit_streaming, golden_kind_vae, golden_kind_gemma2, golden_kind_pipeline,
-    golden_kind_toyworld;
+    golden_kind_dit_chunk_causal, golden_kind_dit_streaming, golden_kind_vae, golden_kind_gemma2, golden_kind_gemma3,
+    golden_kind_pipeline, golden_kind_toyworld, golden_kind_refiner;
+
+/* The text's part of a refiner file: packing, connectors. */
+int golden_compare_connectors(golden *g);
 
 /* Zeroed memory that lives as long as the file is in work; NULL with g->error set. */
 void *golden_allocate(golden *g, int64_t count, size_t size);
@@ -91,8 +95,6 @@ void golden_compare_channels_last(golden *g, const char *name, const float *got,
 /* Against values that are not, or not as they are, a tensor of the file. */
 void golden_compare_values(golden *g, const char *name, swm_dtype stored, const float *got, const float *want,
                            int64_t count);
-/* A line for a tensor that no code makes yet. */
-void golden_later(golden *g, const char *name);
 
 /* Intermediates of a run that the file has under <prefix>act.<name>, appended from one pass to the next. Volumes
  * (T,H,W,C) are kept as (C,T,H,W). */

@@ -316,14 +316,6 @@ static int compare_prompt(golden *g, const swm_prompt *prompt, const char *state
     return 0;
 }
 
-/* A file without the refiner's parts has been compared as a whole. */
-static void name_refined(golden *g)
-{
-    static const char *const names[] = {"act.refiner_ids", "act.refined", "out.frames_refined"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (golden_has(g, "%s", names[i])) golden_later(g, names[i]);
-}
-
 static int compare_pipeline(world *w)
 {
     golden *g = w->g;
@@ -349,7 +341,6 @@ static int compare_pipeline(world *w)
     golden_compare_channels_last(g, "act.first_latent", w->first_latent, w->shape.channels * cells_of(w));
     golden_compare(g, "act.latent", w->latent, swm_latent_count(w->shape));
     golden_compare(g, "out.frames", w->frames, frames_of(w) * w->height * w->width * 3);
-    name_refined(g);
     return 0;
 }
 

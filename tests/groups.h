@@ -20,6 +20,9 @@
     X(resample)                                                                                                        \
     X(tokenizer)                                                                                                       \
     X(gemma)                                                                                                           \
+    X(gemma3)                                                                                                          \
+    X(connectors)                                                                                                      \
+    X(refiner_prompt)                                                                                                  \
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
     X(refiner)                                                                                                         \

@@ -1,4 +1,4 @@
-/* The text encoder and the prompts around it: goldens of the encoder alone and of the small model, plan against run,
+/* The text encoder of the first stage and the prompts around it: goldens of the encoder alone and of the small model, plan against run,
  * text rules, files of prompt states and their malformed kin. */
 #include <stdarg.h>
 #include <stddef.h>
@@ -147,7 +147,7 @@ static size_t planned_peak(const swm_gemma *gemma, int64_t count, swm_work *work
     swm_error error = {0};
     swm_backend *plan = swm_backend_open_plan(SWM_F32, &error);
     assert_non_null(plan);
-    swm_tensor y = swm_gemma_forward(plan, gemma, NULL, count);
+    swm_tensor y = swm_gemma_forward(plan, gemma, NULL, count, 0, NULL);
     assert_true(y.rank == 2 && y.shape[0] == count && y.shape[1] == gemma->config.hidden_size);
     assert_int_equal(swm_backend_check(plan, &error), 0);
     size_t peak = plan->scratch.peak;
@@ -193,7 +193,7 @@ static void matches_golden(void **state)
         comparison c = {.golden = f.golden, .row = row};
         b->trace = compare_trace;
         b->trace_user = &c;
-        swm_gemma_forward(b, &f.gemma, f.ids[row], f.valid[row]);
+        swm_gemma_forward(b, &f.gemma, f.ids[row], f.valid[row], 0, NULL);
         swm_error error = {0};
         assert_int_equal(swm_backend_check(b, &error), 0);
         assert_int_equal(c.seen, 4); /* embed, layer0, layer1, last_hidden */
@@ -208,7 +208,7 @@ static int64_t run_rows(const fixture *f, swm_backend *b, float *values)
 {
     int64_t count = 0;
     for (int row = 0; row < 2; row++) {
-        swm_tensor y = swm_gemma_forward(b, &f->gemma, f->ids[row], f->valid[row]);
+        swm_tensor y = swm_gemma_forward(b, &f->gemma, f->ids[row], f->valid[row], 0, NULL);
         swm_download(b, values + count, y);
         count += swm_count(y);
         swm_release(b, 0);
@@ -263,7 +263,7 @@ static void plan_is_exact(void **state)
         swm_work work;
         size_t peak = planned_peak(&shapes, count, &work);
         swm_backend *b = open_cpu(peak);
-        swm_gemma_forward(b, &f.gemma, f.ids[1], count);
+        swm_gemma_forward(b, &f.gemma, f.ids[1], count, 0, NULL);
         assert_int_equal(b->scratch.peak, peak);
         assert_int_equal(b->work.operations, work.operations);
         assert_true(b->work.flops == work.flops && b->work.bytes == work.bytes && work.flops > 0);
@@ -284,9 +284,9 @@ static void padding_changes_nothing(void **state)
     open_fixture(&f, "", true);
     swm_backend *b = open_cpu(planned_peak(&f.gemma, 24, NULL));
     float alone[24 * 48], padded[24 * 48];
-    swm_download(b, alone, swm_gemma_forward(b, &f.gemma, f.ids[0], f.valid[0]));
+    swm_download(b, alone, swm_gemma_forward(b, &f.gemma, f.ids[0], f.valid[0], 0, NULL));
     swm_release(b, 0);
-    swm_download(b, padded, swm_gemma_forward(b, &f.gemma, f.ids[0], 24));
+    swm_download(b, padded, swm_gemma_forward(b, &f.gemma, f.ids[0], 24, 0, NULL));
     check_close("padded", padded, alone, f.valid[0] * 48);
     swm_backend_close(b);
     close_fixture(&f);
@@ -314,9 +314,7 @@ static void bind_refuses(void **state)
     config = f.config;
     config.generation = 3;
     error = (swm_error){0};
-    check_fails(swm_gemma_bind(&gemma, f.weights, &config, true, &error), &error, "Gemma 3");
-    error = (swm_error){0};
-    check_fails(swm_gemma_declare(f.weights, &config, SWM_BF16, &error), &error, "Gemma 3");
+    check_fails(swm_gemma_bind(&gemma, f.weights, &config, true, &error), &error, "layers.0.self_attn.q_norm.weight");
     close_fixture(&f);
 }
 
@@ -523,6 +521,11 @@ static void encode_refuses(void **state)
                 "interrupted");
     assert_int_equal(t.backend->scratch.used, 0);
     t.backend->interrupted = NULL;
+    t.gemma.config.generation = 3;
+    error = (swm_error){0};
+    check_fails(swm_prompt_encode(&conditional, &unconditional, &t.encoder, t.backend, "a", "", &error), &error,
+                "is a Gemma 3");
+    t.gemma.config.generation = 2;
     /* A tokenizer that knows more tokens than the encoder. */
     fixture f;
     open_fixture(&f, "", true);

@@ -5,6 +5,8 @@
 #include <math.h>
 #include <stdio.h>
 
+/* Bounds of bf16 above 2e-2 are 1.5 times the distance that PyTorch's own bf16 run has from the same golden, as printed
+ * by bench/bf16_distance.py. */
 static const swm_tolerance table[] = {
     {"camera", "resize.*", "*", SWM_EQUAL, 0, 0, "integer arithmetic that the first picture depends on, byte for byte"},
     {"camera", "*", "*", SWM_RELATIVE, 1e-6, 1e-6,
@@ -20,14 +22,23 @@ static const swm_tolerance table[] = {
     {"rng_cuda", "*", "*", SWM_LARGEST, 1.6e-6, 1.6e-6,
      "sinf, cosf and logf of a GPU against doubles, on values below 6"},
 
+    {"gemma2", "out.last_hidden", "*", SWM_RELATIVE, 1e-4, 5.7e-2,
+     "1.5 x PyTorch's 3.8e-2: the random network multiplies relative changes by 4 to 8; "
+     "rounding the operands of products alone, which bf16 cannot do without, makes 2.1e-2"},
     {"gemma*", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
      "float sums in another order; bf16 rounds every activation to 8 bits"},
 
     {"pipeline", "tokenizer_cases.*", "*", SWM_EQUAL, 0, 0, "token ids are whole numbers"},
     {"pipeline", "act.*_ids", "*", SWM_EQUAL, 0, 0, "token ids are whole numbers"},
     {"pipeline", "act.*_mask", "*", SWM_EQUAL, 0, 0, "masks are whole numbers"},
-    {"pipeline", "act.latent", "*", SWM_RELATIVE, 1e-4, 2e-2, "a few steps, each fed with the roundings of the last"},
-    {"pipeline", "out.frames", "*", SWM_DECIBELS, 45, 35,
+    {"pipeline", "act.cond", "*", SWM_RELATIVE, 1e-4, 6.5e-2,
+     "1.5 x PyTorch's 4.3e-2, as in gemma2; rounding the operands of products alone makes 2.6e-2"},
+    {"pipeline", "act.first_latent", "*", SWM_RELATIVE, 1e-4, 3.5e-2,
+     "1.5 x PyTorch's 2.4e-2: rounding the operands of convolutions alone makes 1.4e-2"},
+    {"pipeline", "act.latent", "*", SWM_RELATIVE, 1e-4, 4.5e-2,
+     "1.5 x PyTorch's 3.0e-2: a few steps, each fed with the roundings of the last, from rounded text and a rounded "
+     "picture, guidance by 5"},
+    {"pipeline", "out.frames*", "*", SWM_DECIBELS, 45, 35,
      "bytes: a rounding to the neighbour is one level of 255; 2 % of a latent is 35 dB"},
     {"pipeline", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
      "float sums in another order; bf16 rounds every activation to 8 bits"},
@@ -41,6 +52,9 @@ static const swm_tolerance table[] = {
     {"toyworld", "*", "*", SWM_RELATIVE, 1e-4, 2e-2,
      "float sums in another order; bf16 rounds every activation to 8 bits"},
 
+    {"refiner", "act.rope?", "*", SWM_RELATIVE, 1e-6, 1e-6,
+     "tables in float32 whatever the network computes in; a division in place of a product by 1/20 moves them by 6e-5"},
+    {"refiner", "act.video_coords", "*", SWM_RELATIVE, 1e-6, 1e-6, "a few float operations"},
     {"dit*", "rope.cos_sin", "*", SWM_RELATIVE, 1e-6, 1e-6, "cosines of doubles, rounded to float once"},
     {"dit*", "*.chunks", "*", SWM_EQUAL, 0, 0, "chunk starts are whole numbers"},
     {"*", "*", "F16", SWM_RELATIVE, 1e-3, 2e-2, "the golden itself is rounded to half precision"},

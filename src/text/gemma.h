@@ -1,7 +1,6 @@
-/* The Gemma text encoder: token ids to the hidden states that condition the video model. Owns the binding of its
- * weights and its forward. What the ids are and which states are kept belongs to text/prompt.h.
- *
- * Gemma 2 stands here. Gemma 3 will be the same forward under another config. */
+/* The Gemma text encoder: token ids to the hidden states that condition the video models. Owns the binding of its
+ * weights and its forward, which serves Gemma 2 (first stage) and the text model of Gemma 3 (second stage). What the ids
+ * are and which states are kept belongs to text/prompt.h and text/refiner_prompt.h. */
 #ifndef SWM_GEMMA_H
 #define SWM_GEMMA_H
 
@@ -13,6 +12,7 @@
 typedef struct swm_gemma_layer {
     swm_tensor attention_norm, attention_out_norm; /* (H): before and after, inside the residual branch */
     swm_tensor q, k, v, o;                         /* (Q,H), (K,H), (K,H), (H,Q) */
+    swm_tensor q_norm, k_norm;                     /* (head_dim), of every head; Gemma 2 has neither */
     swm_tensor ffn_norm, ffn_out_norm;             /* (H) */
     swm_tensor gate, up, down;                     /* (I,H), (I,H), (H,I) */
 } swm_gemma_layer;
@@ -26,7 +26,8 @@ typedef struct swm_gemma {
     swm_gemma_layer *layers; /* config.layers of them, owned */
 } swm_gemma;
 
-/* Bind every tensor, with exact shapes, under its name with or without a leading "model.". On failure *gemma is {0}.
+/* Bind every tensor, with exact shapes, under its name as it is or behind one of the prefixes "model.",
+ * "language_model.model." and "model.language_model."; what else a file holds is not looked at. On failure *gemma is {0}.
  *
  * softcap: Gemma 2 was trained with capped attention scores, but the library that made the prompt states of SANA-WM's
  * release ignored the cap. The release's video models therefore want false. Models that were made with the cap want
@@ -44,8 +45,13 @@ int swm_gemma_fingerprint(const swm_gemma *gemma, const swm_weights *weights, ch
                           swm_error *error);
 
 /* Hidden states behind the last norm, (count,H), of count >= 1 ids, each below vocab_size (unread under plan, where
- * they may be NULL). Attention is causal and positions start at 0, so padding on the right would change nothing: leave
- * it away. Traces "embed", "layer0", "layer1", ... and "last_hidden". The result is all that stays in the arena. */
-swm_tensor swm_gemma_forward(swm_backend *b, const swm_gemma *gemma, const int32_t *ids, int64_t count);
+ * they may be NULL). Attention is causal, so padding on the right would change nothing, and padding on the left is masked
+ * and only shifts positions: leave both away, and say in first_position how many tokens of padding the first id has on
+ * its left. Traces "embed", "layer0", "layer1", ... and "last_hidden". The result is all that stays in the arena.
+ *
+ * states: NULL, or where all hidden states go, (layers+1,count,H) of the compute type: the embedding, the residual stream
+ * behind every layer but the last, and the result. */
+swm_tensor swm_gemma_forward(swm_backend *b, const swm_gemma *gemma, const int32_t *ids, int64_t count,
+                             int64_t first_position, const swm_tensor *states);
 
 #endif

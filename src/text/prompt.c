@@ -8,6 +8,7 @@
 
 #include "core/file.h"
 #include "io/safetensors.h"
+#include "text/prompt_internal.h"
 #include "text/tokenizer_internal.h"
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
@@ -55,7 +56,7 @@ static size_t space_at(const char *text, size_t length, bool end)
     return 0;
 }
 
-static int check_text(const char *name, const char *data, size_t size, swm_error *error)
+int swm_prompt_check_text(const char *name, const char *data, size_t size, swm_error *error)
 {
     if (size > SWM_PROMPT_LIMIT)
         return swm_fail(error, "%s: has %zu bytes, more than the %zu that a prompt may have; shorten it", name, size,
@@ -73,7 +74,7 @@ static int check_text(const char *name, const char *data, size_t size, swm_error
 
 char *swm_prompt_clean(const char *name, const char *data, size_t size, swm_error *error)
 {
-    if (check_text(name, data, size, error) != 0) return NULL;
+    if (swm_prompt_check_text(name, data, size, error) != 0) return NULL;
     for (size_t step; (step = space_at(data, size, false)) > 0; size -= step) data += step;
     for (size_t step; (step = space_at(data, size, true)) > 0;) size -= step;
     if (size == 0) {
@@ -96,31 +97,34 @@ char *swm_prompt_read_file(const char *path, swm_error *error)
 
 /* ---- encoding ---------------------------------------------------------------------------------------------------- */
 
-/* Token ids of before + text, checked against the encoder's table. */
-static int tokenise(const swm_prompt_encoder *encoder, const char *before, const char *text, int32_t **ids,
-                    int64_t *count, swm_error *error)
+int32_t *swm_prompt_ids(const swm_tokenizer *tokenizer, const swm_gemma *gemma, const char *text, int64_t *count,
+                        swm_error *error)
 {
+    int32_t *ids = NULL;
     size_t length = 0;
-    *ids = NULL;
-    char *joined = swm_format(error, "%s%s", before, text);
-    if (joined == NULL || swm_tokenizer_encode(encoder->tokenizer, joined, strlen(joined), ids, &length, error) != 0) {
-        free(joined);
-        return -1;
-    }
-    free(joined);
+    if (swm_tokenizer_encode(tokenizer, text, strlen(text), &ids, &length, error) != 0) return NULL;
     *count = (int64_t)length;
-    int64_t rows = encoder->gemma->config.vocab_size;
+    int64_t rows = gemma->config.vocab_size;
     for (size_t i = 0; i < length; i++)
-        if ((*ids)[i] >= rows) {
+        if (ids[i] >= rows) {
             swm_fail(error,
                      "tokenizer: token %d is outside the %lld tokens of the text encoder; use the tokenizer that "
                      "came with the encoder",
-                     (int)(*ids)[i], (long long)rows);
-            free(*ids);
-            *ids = NULL;
-            return -1;
+                     (int)ids[i], (long long)rows);
+            free(ids);
+            return NULL;
         }
-    return 0;
+    return ids;
+}
+
+/* Token ids of before + text. */
+static int tokenise(const swm_prompt_encoder *encoder, const char *before, const char *text, int32_t **ids,
+                    int64_t *count, swm_error *error)
+{
+    char *joined = swm_format(error, "%s%s", before, text);
+    *ids = joined != NULL ? swm_prompt_ids(encoder->tokenizer, encoder->gemma, joined, count, error) : NULL;
+    free(joined);
+    return *ids != NULL ? 0 : -1;
 }
 
 /* One branch: run the encoder over the first `window` tokens, and keep token 0 and the last tokens - 1 of the window.
@@ -133,7 +137,7 @@ static int encode_branch(swm_prompt *prompt, const swm_prompt_encoder *encoder, 
     float *hidden = swm_allocate(error, (size_t)(valid * width), sizeof *hidden);
     if (hidden == NULL) return -1;
     swm_mark mark = swm_mark_of(b);
-    swm_download(b, hidden, swm_gemma_forward(b, encoder->gemma, ids, valid));
+    swm_download(b, hidden, swm_gemma_forward(b, encoder->gemma, ids, valid, 0, NULL));
     swm_release(b, mark);
     int result = swm_backend_check(b, error);
     if (result == 0) result = make(prompt, text, tokens, width, error);
@@ -193,7 +197,7 @@ static int encode_unconditional(swm_prompt *prompt, const swm_prompt_encoder *en
 {
     int32_t *ids = NULL;
     int64_t count = 0;
-    if (check_text("negative prompt", text, strlen(text), error) != 0 ||
+    if (swm_prompt_check_text("negative prompt", text, strlen(text), error) != 0 ||
         tokenise(encoder, "", text, &ids, &count, error) != 0)
         return -1;
     int result = encode_branch(prompt, encoder, b, ids, count, encoder->tokens, text, error);
@@ -208,6 +212,11 @@ int swm_prompt_encode(swm_prompt *conditional, swm_prompt *unconditional, const 
     if (encoder->tokens < 2 || encoder->tokens > SWM_PROMPT_TOKENS)
         return swm_fail(error, "model_max_length: is %lld, expected 2 to %d; correct it in the model's config.yaml",
                         (long long)encoder->tokens, SWM_PROMPT_TOKENS);
+    if (encoder->gemma->config.generation != 2)
+        return swm_fail(error,
+                        "text encoder: is a Gemma %d, but the first stage reads prompts through a Gemma 2; give a "
+                        "Gemma 2 directory",
+                        encoder->gemma->config.generation);
     char *text = swm_prompt_clean("prompt", prompt, strlen(prompt), error);
     if (text == NULL) return -1;
     int result = encode_conditional(conditional, encoder, b, text, error);
@@ -255,8 +264,7 @@ int swm_prompt_save(const char *path, const swm_prompt *conditional, const swm_p
     return swm_safetensors_save(path, 4, tensor_names, tensors, metadata, error);
 }
 
-/* The value of a metadata key that must be there. */
-static const char *metadata_of(const swm_safetensors *file, const char *name, const char *key, swm_error *error)
+const char *swm_prompt_metadata(const swm_safetensors *file, const char *name, const char *key, swm_error *error)
 {
     const char *value = swm_safetensors_metadata(file, key);
     if (value == NULL)
@@ -265,27 +273,27 @@ static const char *metadata_of(const swm_safetensors *file, const char *name, co
     return value;
 }
 
-static int check_metadata(const swm_safetensors *file, const char *name, swm_prompt_expected expected, swm_error *error)
+int swm_prompt_check_file(const swm_safetensors *file, const char *name, const char *format, const char *version,
+                          const char *encoder, swm_error *error)
 {
-    const char *format = metadata_of(file, name, "format", error);
-    const char *version = format != NULL ? metadata_of(file, name, "version", error) : NULL;
-    const char *encoder = version != NULL ? metadata_of(file, name, "encoder", error) : NULL;
-    if (encoder == NULL) return -1;
-    if (strcmp(format, FORMAT) != 0)
-        return swm_fail(error, "%s: has the format \"%.40s\", expected \"%s\"; it is no file of prompt states", name,
-                        format, FORMAT);
-    if (strcmp(version, VERSION) != 0)
+    const char *its_format = swm_prompt_metadata(file, name, "format", error);
+    const char *its_version = its_format != NULL ? swm_prompt_metadata(file, name, "version", error) : NULL;
+    const char *its_encoder = its_version != NULL ? swm_prompt_metadata(file, name, "encoder", error) : NULL;
+    if (its_encoder == NULL) return -1;
+    if (strcmp(its_format, format) != 0)
+        return swm_fail(error, "%s: has the format \"%.40s\", expected \"%s\"; it is another kind of file", name,
+                        its_format, format);
+    if (strcmp(its_version, version) != 0)
         return swm_fail(error, "%s: has version \"%.40s\", expected \"%s\"; make it anew with this program", name,
-                        version, VERSION);
-    if (expected.fingerprint != NULL && strcmp(encoder, expected.fingerprint) != 0)
-        return swm_fail(error, "%s: was made by the text encoder %.80s, expected %.80s; make it anew with this model",
-                        name, encoder, expected.fingerprint);
+                        its_version, version);
+    if (encoder != NULL && strcmp(its_encoder, encoder) != 0)
+        return swm_fail(error, "%s: was made by the text encoder %.160s, expected %.160s; make it anew with this model",
+                        name, its_encoder, encoder);
     return 0;
 }
 
-/* A tensor of exactly this type and rank. */
-static const swm_tensor *tensor_of(const swm_safetensors *file, const char *name, const char *tensor, swm_dtype dtype,
-                                   int rank, swm_error *error)
+const swm_tensor *swm_prompt_tensor(const swm_safetensors *file, const char *name, const char *tensor, swm_dtype dtype,
+                                    int rank, swm_error *error)
 {
     const swm_tensor *t = swm_safetensors_find(file, tensor);
     if (t == NULL)
@@ -298,12 +306,18 @@ static const swm_tensor *tensor_of(const swm_safetensors *file, const char *name
     return t;
 }
 
-static int check_values(const swm_prompt *prompt, const char *name, const char *const names[2], swm_error *error)
+int swm_prompt_check_values(const char *name, const char *tensor, const float *values, int64_t count, swm_error *error)
 {
-    for (int64_t i = 0; i < prompt->tokens * prompt->width; i++)
-        if (!isfinite(prompt->states[i]))
-            return swm_fail(error, "%s: %s holds %g at element %lld; make it anew", name, names[0],
-                            (double)prompt->states[i], (long long)i);
+    for (int64_t i = 0; i < count; i++)
+        if (!isfinite(values[i]))
+            return swm_fail(error, "%s: %s holds %g at element %lld; make it anew", name, tensor, (double)values[i],
+                            (long long)i);
+    return 0;
+}
+
+static int check_branch(const swm_prompt *prompt, const char *name, const char *const names[2], swm_error *error)
+{
+    if (swm_prompt_check_values(name, names[0], prompt->states, prompt->tokens * prompt->width, error) != 0) return -1;
     int64_t valid = 0;
     for (int64_t i = 0; i < prompt->tokens; i++) {
         if (prompt->mask[i] > 1)
@@ -319,10 +333,10 @@ static int check_values(const swm_prompt *prompt, const char *name, const char *
 static int load_branch(swm_prompt *prompt, const swm_safetensors *file, const char *name, const char *const names[2],
                        const char *text_key, swm_prompt_expected expected, swm_error *error)
 {
-    const char *text = metadata_of(file, name, text_key, error);
-    const swm_tensor *states = text != NULL ? tensor_of(file, name, names[0], SWM_F32, 2, error) : NULL;
-    const swm_tensor *mask = states != NULL ? tensor_of(file, name, names[1], SWM_U8, 1, error) : NULL;
-    if (mask == NULL || check_text(name, text, strlen(text), error) != 0) return -1;
+    const char *text = swm_prompt_metadata(file, name, text_key, error);
+    const swm_tensor *states = text != NULL ? swm_prompt_tensor(file, name, names[0], SWM_F32, 2, error) : NULL;
+    const swm_tensor *mask = states != NULL ? swm_prompt_tensor(file, name, names[1], SWM_U8, 1, error) : NULL;
+    if (mask == NULL || swm_prompt_check_text(name, text, strlen(text), error) != 0) return -1;
     int64_t tokens = states->shape[0], width = states->shape[1];
     int64_t want_tokens = expected.tokens != 0 ? expected.tokens : tokens;
     int64_t want_width = expected.width != 0 ? expected.width : width;
@@ -335,7 +349,7 @@ static int load_branch(swm_prompt *prompt, const swm_safetensors *file, const ch
     if (make(prompt, text, tokens, width, error) != 0) return -1;
     memcpy(prompt->states, states->data, swm_bytes(*states));
     memcpy(prompt->mask, mask->data, swm_bytes(*mask));
-    return check_values(prompt, name, names, error);
+    return check_branch(prompt, name, names, error);
 }
 
 /* Takes the file over. */
@@ -344,7 +358,7 @@ static int load(swm_prompt *conditional, swm_prompt *unconditional, swm_safetens
 {
     *conditional = *unconditional = (swm_prompt){0};
     if (file == NULL) return -1;
-    int result = check_metadata(file, name, expected, error);
+    int result = swm_prompt_check_file(file, name, FORMAT, VERSION, expected.fingerprint, error);
     if (result == 0) result = load_branch(conditional, file, name, &tensor_names[0], "prompt", expected, error);
     if (result == 0) {
         expected.tokens = conditional->tokens;
