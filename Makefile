@@ -55,11 +55,13 @@ NVCC_FLAGS := -O3 -std=c++17 -lineinfo -Xcompiler -fPIC,-Wall,-Wextra -Iinclude 
 else
 SOURCES += src/cuda/absent.c
 endif
-CLI := $(wildcard cli/*.c) bench/stages.c
+BENCH := $(filter-out bench/main.c bench/worker.c,$(wildcard bench/*.c))
+CLI := $(wildcard cli/*.c) $(BENCH)
 TESTS := $(wildcard tests/*.c)
 FUZZERS := $(wildcard tests/fuzz/fuzz_*.c)
 OBJECTS := $(SOURCES:%.c=$(BUILD)/%.o) $(KERNELS:%.cu=$(BUILD)/%.o) $(BUILD)/src/camera/viewer.o
-CLI_OBJECTS := $(CLI:%.c=$(BUILD)/%.o)
+BENCH_OBJECTS := $(BENCH:%.c=$(BUILD)/%.o) $(BUILD)/bench/commit.o
+CLI_OBJECTS := $(CLI:%.c=$(BUILD)/%.o) $(BUILD)/bench/commit.o
 TEST_OBJECTS := $(TESTS:%.c=$(BUILD)/%.o)
 
 LIBRARY := $(BUILD)/libsanawm.a
@@ -99,6 +101,16 @@ $(BUILD)/src/camera/viewer.c: src/camera/viewer.html tools/embed.awk
 	awk -v name=swm_viewer_html -v header=camera/html.h -f tools/embed.awk $< > $@
 
 $(BUILD)/src/camera/viewer.o: $(BUILD)/src/camera/viewer.c src/camera/html.h
+	$(CC) $(FLAGS) -c $< -o $@
+
+# What the benchmarks' results say they were measured on; written anew only when it has changed.
+.PHONY: commit
+$(BUILD)/bench/commit.c: commit
+	@mkdir -p $(@D)
+	@echo "extern const char bench_commit[];" > $@.new
+	@echo "const char bench_commit[] = \"$$(git describe --always --dirty=+ 2>/dev/null)\";" >> $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+$(BUILD)/bench/commit.o: $(BUILD)/bench/commit.c
 	$(CC) $(FLAGS) -c $< -o $@
 
 $(BUILD)/%.o: %.cu
@@ -160,7 +172,7 @@ CUDA_TEST_OBJECTS := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/cuda/*.c))
 BARE_LIBS := -l:libopenblas.a -l:libavutil.a -l:libyaml.a -l:libz.a -lcjson $(CUDA_LIBS) -lm -lpthread
 $(BUILD)/cuda-tests: $(CUDA_TEST_OBJECTS) $(LIBRARY)
 	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
-$(BUILD)/bench-bare: $(addprefix $(BUILD)/,bench/main.o bench/stages.o cli/bench.o cli/args.o cli/console.o) $(LIBRARY)
+$(BUILD)/bench-bare: $(addprefix $(BUILD)/,bench/main.o cli/bench.o cli/args.o cli/console.o) $(BENCH_OBJECTS) $(LIBRARY)
 	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
 $(BUILD)/golden-bare: $(BUILD)/tests/golden_main.o $(GOLDEN_PARTS) $(LIBRARY)
 	$(CC) -fopenmp $^ $(BARE_LIBS) -o $@
@@ -194,17 +206,17 @@ valgrind: $(PROGRAM)
 PYTHON ?= python3
 THREADS ?= $(shell nproc)
 ROUNDS ?= 10
-$(BUILD)/bench-worker: $(BUILD)/bench/worker.o $(BUILD)/bench/stages.o $(LIBRARY)
+$(BUILD)/bench-worker: $(BUILD)/bench/worker.o $(filter-out %/report.o %/compare.o %/whole.o,$(BENCH_OBJECTS)) $(LIBRARY)
 	$(CC) -fopenmp $(SANITIZERS) $^ $(LIBS) -o $@
 
 bench-pytorch: $(BUILD)/bench-worker
 	$(PYTHON) bench/compare_pytorch.py --worker $(BUILD)/bench-worker --threads $(THREADS) --rounds $(ROUNDS)
 
-# Fuzzing needs clang. Parsers only: core, io, text and camera, without the CPU kernels.
+# Fuzzing needs clang. Parsers only: core, io, text, camera and a config, without the CPU kernels.
 SECONDS ?= 60
 FUZZ_PROGRAMS := $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)
 FUZZ_SOURCES := $(filter-out src/cpu/% src/model/% src/sample/% src/%.c,$(SOURCES)) $(wildcard src/core/*.c src/io/*.c \
-                src/text/*.c src/camera/*.c)
+                src/text/*.c src/camera/*.c) src/model/refiner_config.c
 fuzz: $(FUZZ_PROGRAMS)
 	@for program in $(FUZZ_PROGRAMS); do \
 	    name=$$(basename $$program); mkdir -p build/fuzz/found/$$name tests/fuzz/corpus/$$name; \

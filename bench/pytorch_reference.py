@@ -80,7 +80,7 @@ class Block:
 
 class Transformer:
     def __init__(self, path, head=112, softmax_every=4):
-        w = {name: t.float() for name, t in load_file(path).items()}
+        w = {name.removeprefix("weight."): t.float() for name, t in load_file(path).items()}
         self.w, self.head = w, head
         self.channels = w["x_embedder.proj.weight"].shape[0]
         self.heads = self.channels // head

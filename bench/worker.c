@@ -24,37 +24,25 @@ static int write_result(bench *m, bench_stage stage, const char *directory, swm_
     return result;
 }
 
+static const unsigned stages = 1u << BENCH_ENCODE | 1u << BENCH_DENOISE | 1u << BENCH_DECODE;
+
 static int serve(bench *m, const char *results, swm_error *error)
 {
-    char line[64];
-    for (int stage = BENCH_ENCODE; stage < BENCH_STAGE_COUNT; stage++)
-        if (write_result(m, (bench_stage)stage, results, error) != 0) return -1;
+    for (int stage = 0; stage < BENCH_STAGE_COUNT; stage++)
+        if ((stages >> stage & 1) != 0 && write_result(m, (bench_stage)stage, results, error) != 0) return -1;
     puts("ready");
     fflush(stdout);
-    while (fgets(line, sizeof line, stdin) != NULL) {
-        unsigned stages;
-        double seconds;
-        line[strcspn(line, "\n")] = '\0';
-        if (bench_stages_parse(line, &stages, error) != 0) return -1;
-        for (int stage = BENCH_ENCODE; stage < BENCH_STAGE_COUNT; stage++) {
-            if ((stages >> stage & 1) == 0) continue;
-            if (bench_pass(m, (bench_stage)stage, &seconds, NULL, error) != 0) return -1;
-            printf("%.9f\n", seconds);
-        }
-        fflush(stdout);
-    }
-    return 0;
+    return bench_serve(m, stdin, stdout, error);
 }
 
 static int work(char **argv, swm_error *error)
 {
-    const unsigned stages = 1u << BENCH_ENCODE | 1u << BENCH_DENOISE | 1u << BENCH_DECODE;
-    swm_checkpoint model;
-    if (swm_checkpoint_open(&model, argv[1], NULL, NULL, false, error) != 0) return -1;
-    swm_weights *inputs = swm_weights_open(argv[2], error);
+    bench_model model;
+    int result = bench_model_open(&model, argv[1], error);
+    swm_weights *inputs = result == 0 ? swm_weights_open(argv[2], error) : NULL;
     swm_backend *b = inputs != NULL ? swm_backend_open_cpu(atoi(argv[4]), error) : NULL;
     const swm_tensor *latent = inputs != NULL ? swm_weights_find(inputs, "latent") : NULL;
-    int result = -1;
+    result = -1;
     if (b != NULL && (latent == NULL || latent->rank != 4)) swm_fail(error, "%s: has no latent (C,T,h,w)", argv[2]);
     if (b != NULL && !swm_failed(error)) {
         bench m;
@@ -68,7 +56,7 @@ static int work(char **argv, swm_error *error)
     }
     swm_backend_close(b);
     swm_weights_close(inputs);
-    swm_checkpoint_close(&model);
+    bench_model_close(&model);
     return result;
 }
 

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 enum { HELP_COLUMN = 30, HELP_WIDTH = 100, NAME_LIMIT = 64 };
 
@@ -54,6 +55,30 @@ static bool size_number(const char *text, cli_size *size)
     if (text[strspn(text, "0123456789x")] != '\0' || strlen(text) > 11) return false;
     if (sscanf(text, "%5dx%5d%n", &size->width, &size->height, &end) != 2 || text[end] != '\0') return false;
     return size->width >= 64 && size->height >= 64 && size->width % 32 == 0 && size->height % 32 == 0;
+}
+
+/* "12G", "1.5g", "900MiB"; "auto" is 0. */
+static bool memory_amount(const char *text, uint64_t *bytes)
+{
+    char digits[24];
+    const size_t length = strspn(text, "0123456789.");
+    const char *unit = text + length;
+    double value, scale;
+    *bytes = 0;
+    if (strcmp(text, "auto") == 0) return true;
+    if (length == 0 || length >= sizeof digits || *unit == '\0') return false;
+    memcpy(digits, text, length);
+    digits[length] = '\0';
+    if (*unit == 'M' || *unit == 'm')
+        scale = 1 << 20;
+    else if (*unit == 'G' || *unit == 'g')
+        scale = 1 << 30;
+    else
+        return false;
+    if (unit[1] != '\0' && strcasecmp(unit + 1, "b") != 0 && strcasecmp(unit + 1, "ib") != 0) return false;
+    if (!cli_number(digits, &value) || value * scale < 1 || value * scale > 0x1p50) return false;
+    *bytes = (uint64_t)(value * scale);
+    return true;
 }
 
 /* The index of `text` among the words of "a|b|c", -1 when it is none of them. */
@@ -114,6 +139,12 @@ static int store(const cli_command *command, const cli_option *o, const char *te
             return cli_usage(command,
                              "--%s is \"%.64s\"; expected WIDTHxHEIGHT in multiples of 32 from 64 on, for "
                              "instance 1280x704",
+                             o->name, text);
+        return CLI_OK;
+    case CLI_MEMORY:
+        if (!memory_amount(text, at))
+            return cli_usage(command,
+                             "--%s is \"%.64s\"; expected an amount with its unit, for instance 12G or 900M, or auto",
                              o->name, text);
         return CLI_OK;
     }

@@ -14,6 +14,7 @@ typedef enum cli_kind {
     CLI_NUMBER,  /* double within minimum .. maximum */
     CLI_SEED,    /* uint64_t, any */
     CLI_SIZE,    /* cli_size: 1280x704 */
+    CLI_MEMORY,  /* uint64_t, bytes: 12G, 900M (of 2^30, 2^20 bytes); 0 for "auto" */
 } cli_kind;
 
 typedef struct cli_size {

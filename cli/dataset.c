@@ -70,7 +70,8 @@ int cli_generate_dataset(const swm_model *model, const cli_run *run, const swm_e
     swm_error error = {0};
     swm_dataset_options options;
     bridge b = {.events = events};
-    const swm_events own = {&b, pass_notice, pass_progress, pass_stop, pass_frames};
+    const swm_events own = {
+        .user = &b, .notice = pass_notice, .progress = pass_progress, .stop = pass_stop, .frames = pass_frames};
     char *sidecar = NULL;
     int result = read_options(&options, run, &error);
     if (result == 0) b.dataset = swm_dataset_open(run->output.path, &options, &error);

@@ -1,14 +1,11 @@
 /* sanawm generate: every member of a request as an option. */
 #include "commands.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/file.h"
-#include "io/json.h"
+#include "refiner_options.h"
 #include "run.h"
-#include "text/prompt.h"
 
 typedef struct generate_values {
     const char *model, *dit, *text_encoder;
@@ -30,7 +27,10 @@ typedef struct generate_values {
     int noise, tiles;
     bool reference_exact;
     const char *device;
+    uint64_t vram_budget;
     int64_t threads;
+    cli_refiner_values refiner;
+    const char *save_stage1, *save_latents;
     const char *output, *codec, *dataset;
     int64_t quality;
     bool no_sidecar, json, quiet, no_preview;
@@ -93,8 +93,15 @@ static const cli_option options[] = {
     {CLI_CHOICE, "noise", AT(noise), .value = "torch|frame",
      .help = "As torch draws it on a GPU, or a stream a frame: the same beginning at any length [torch]"},
     {CLI_CHOICE, "tiles", AT(tiles), .value = "none|temporal|both",
-     .help = "Decode in pieces: temporal bounds memory, both is what the reference does [temporal]"},
+     .help = "Decode in overlapping pieces of time, or of time and space as the reference does [none]"},
     {CLI_FLAG, "reference-exact", AT(reference_exact), .help = "Repeat the accidents of the reference's decoding"},
+
+    {CLI_HEADING, .help = "Refiner: the second stage"},
+    CLI_REFINER_OPTIONS(generate_values),
+    {CLI_STRING, "save-stage1", AT(save_stage1), .value = "PATH",
+     .help = "Also a video of the clip before it is refined"},
+    {CLI_STRING, "save-latents", AT(save_latents), .value = "FILE",
+     .help = "Keep the first stage's result, for sanawm refine"},
 
     {CLI_HEADING, .help = "Model and machine"},
     {CLI_STRING, "model", AT(model), .value = "DIR", .help = "[the built-in toy world]"},
@@ -103,6 +110,9 @@ static const cli_option options[] = {
      .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_FLAG, "softcap", AT(softcap), .help = "Attention soft-capping in Gemma-2; the release was made without"},
     {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
+    {CLI_MEMORY, "vram-budget", AT(vram_budget), .value = "SIZE|auto",
+     .help =
+         "GPU memory to stay within, for instance 12G: weights stream, the result is the same [auto: what is free]"},
     {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
 
     {CLI_HEADING, .help = "Messages"},
@@ -126,22 +136,14 @@ static int check_usage(const cli_command *command, const generate_values *v)
         return cli_usage(command, "--dataset needs a directory; name it with --output");
     if (v->dataset != NULL && v->no_sidecar)
         return cli_usage(command, "--no-sidecar does not go with --dataset, whose camera.json describes the run");
+    if (v->save_stage1 != NULL && (v->refiner.off || v->dataset != NULL))
+        return cli_usage(command, "--save-stage1 does not go with %s",
+                         v->dataset != NULL ? "--dataset" : "--no-refiner, whose video is that of the first stage");
     if (v->intrinsics != NULL && v->fov > 0)
         return cli_usage(command, "--intrinsics and --fov were both given; pass one of them");
     if ((v->prompt != NULL) + (v->prompt_file != NULL) + (v->prompt_embeddings != NULL) > 1)
         return cli_usage(command, "pass only one of --prompt, --prompt-file and --prompt-embeddings");
     return CLI_OK;
-}
-
-static int read_prompt(const generate_values *v, char **text, swm_error *error)
-{
-    const char *file = v->prompt_file;
-    if (v->prompt != NULL && v->prompt[0] == '@') file = v->prompt + 1;
-    if (file != NULL)
-        *text = swm_prompt_read_file(file, error);
-    else if (v->prompt != NULL)
-        *text = swm_prompt_clean("--prompt", v->prompt, strlen(v->prompt), error);
-    return swm_failed(error) ? -1 : 0;
 }
 
 static void fill_request(swm_request *r, const generate_values *v, const char *prompt, const float *intrinsics)
@@ -175,68 +177,34 @@ static void fill_request(swm_request *r, const generate_values *v, const char *p
     r->noise = v->noise == 0 ? SWM_NOISE_TORCH : SWM_NOISE_FRAME;
     r->tiling = (swm_tiling)v->tiles;
     r->reference_exact = v->reference_exact;
+    r->save_latents = v->save_latents;
+    cli_refiner_request(r, &v->refiner);
     r->device = v->device;
+    r->vram_budget = v->vram_budget;
     r->threads = (int)v->threads;
-}
-
-/* {"video", "sidecar", "seconds", "run"}: the sidecar's content under "run". */
-static int print_result_json(const cli_run *run, const char *sidecar)
-{
-    swm_error error = {0};
-    cJSON *content = sidecar != NULL ? swm_json_read(sidecar, (size_t)1 << 30, &error) : NULL;
-    if (swm_failed(&error)) return cli_failure(&error);
-    cJSON *root = cJSON_CreateObject();
-    cJSON_AddStringToObject(root, "video", run->output.path);
-    if (sidecar != NULL) cJSON_AddStringToObject(root, "sidecar", sidecar);
-    cJSON_AddNumberToObject(root, "seconds", run->seconds);
-    if (content != NULL) cJSON_AddItemToObject(root, "run", content);
-    return cli_print_json(root);
-}
-
-static int report_result(const cli_run *run, bool json)
-{
-    if (!run->quiet) cli_message("done in %s", cli_duration(run->seconds).text);
-    if (!json) {
-        puts(run->output.path);
-        return CLI_OK;
-    }
-    swm_error error = {0};
-    char *sidecar = run->dataset != NULL     ? swm_path_join(&error, run->output.path, "camera.json")
-                    : run->output.no_sidecar ? NULL
-                                             : swm_sidecar_path(run->output.path);
-    const int status = print_result_json(run, sidecar);
-    free(sidecar);
-    return status;
 }
 
 static int generate_with(const generate_values *v, const char *directory, const char *prompt, const float *intrinsics,
                          char *output_path)
 {
     swm_error error = {0};
-    swm_message message = {{0}};
-    cli_run run = {.model_name = directory, .quiet = v->quiet, .no_preview = v->no_preview, .dataset = v->dataset};
-    run.output = (swm_output_options){output_path, v->codec, (int)v->quality, v->no_sidecar};
+    cli_run run = {.model_name = directory, .quiet = v->quiet, .no_preview = v->no_preview, .json = v->json};
+    run.dataset = v->dataset;
+    run.output = (swm_output_options){.path = output_path,
+                                      .codec = v->codec,
+                                      .quality = (int)v->quality,
+                                      .no_sidecar = v->no_sidecar,
+                                      .stage1_path = v->save_stage1};
     if (v->dataset == NULL && cli_choose_output(&run.output, &error) != 0) return cli_failure(&error);
-    const swm_model_options model_options = {v->dit, v->text_encoder, v->softcap};
-    swm_model *model = swm_model_open(directory, &model_options, &message);
-    if (model == NULL) {
-        cli_message("%s", message.text);
-        return CLI_FAILURE;
-    }
+    swm_model *model = cli_open_model(
+        directory, &(swm_model_options){.dit = v->dit, .text_encoder = v->text_encoder, .softcap = v->softcap},
+        &v->refiner);
+    if (model == NULL) return CLI_FAILURE;
     run.request = swm_request_defaults(model);
     fill_request(&run.request, v, prompt, intrinsics);
     const int status = cli_generate_run(model, &run);
     swm_model_close(model);
-    return status == CLI_OK ? report_result(&run, v->json) : status;
-}
-
-/* "frames/" means the directory "frames". */
-static char *without_trailing_slashes(const char *path, swm_error *error)
-{
-    char *copy = swm_copy_string(error, path);
-    for (size_t length = copy != NULL ? strlen(copy) : 0; length > 1 && copy[length - 1] == '/'; length--)
-        copy[length - 1] = '\0';
-    return copy;
+    return status == CLI_OK ? cli_report_result(&run) : status;
 }
 
 static int generate_checked(const generate_values *v)
@@ -247,8 +215,8 @@ static int generate_checked(const generate_values *v)
     char *prompt = NULL, *output = NULL, *builtin = NULL;
     int status = CLI_FAILURE;
     if (!swm_failed(&error) && numbers) cli_parse_intrinsics(v->intrinsics, intrinsics, &error);
-    if (!swm_failed(&error)) read_prompt(v, &prompt, &error);
-    if (!swm_failed(&error) && v->output != NULL) output = without_trailing_slashes(v->output, &error);
+    if (!swm_failed(&error)) cli_read_prompt(v->prompt, v->prompt_file, &prompt, &error);
+    if (!swm_failed(&error) && v->output != NULL) output = cli_without_trailing_slashes(v->output, &error);
     if (!swm_failed(&error) && v->model == NULL) builtin = cli_builtin_model(&error);
     if (swm_failed(&error))
         cli_failure(&error);
@@ -262,7 +230,7 @@ static int generate_checked(const generate_values *v)
 
 static int run_generate(const cli_command *command, int argc, char **argv)
 {
-    generate_values v = {.seed = 42, .tiles = SWM_TILES_TEMPORAL};
+    generate_values v = {.seed = 42, .refiner = CLI_REFINER_DEFAULTS, .tiles = SWM_TILES_NONE};
     int status;
     if (!cli_parse(command, argc, argv, &v, NULL, &status)) return status;
     status = check_usage(command, &v);

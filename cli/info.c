@@ -6,7 +6,7 @@
 #include "inventory.h"
 
 typedef struct info_values {
-    const char *dit, *text_encoder;
+    const char *dit, *text_encoder, *refiner;
     bool fingerprint, json;
 } info_values;
 
@@ -16,6 +16,7 @@ static const cli_option options[] = {
     {CLI_STRING, "dit", AT(dit), .value = "PATH", .help = "DiT weights elsewhere than in DIR/dit"},
     {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR",
      .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
+    {CLI_STRING, "refiner", AT(refiner), .value = "DIR", .help = "The refiner elsewhere than in DIR/refiner"},
     {CLI_FLAG, "fingerprint", AT(fingerprint), .help = "Also a hash of each part's weights, to tell versions apart"},
     {CLI_FLAG, "json", AT(json), .help = "Print the inventory as JSON"},
 };
@@ -81,7 +82,8 @@ static int run_info(const cli_command *command, int argc, char **argv)
     swm_error error = {0};
     swm_layout layout;
     cli_part parts[CLI_PART_COUNT];
-    if (swm_layout_find(&layout, directory, v.dit, v.text_encoder, &error) != 0) return cli_failure(&error);
+    const swm_checkpoint_options places = {.dit = v.dit, .text_encoder = v.text_encoder, .refiner = v.refiner};
+    if (swm_layout_find(&layout, directory, &places, &error) != 0) return cli_failure(&error);
     cli_inventory_take(parts, &layout, v.fingerprint);
     status = tell_problems(directory, parts);
     if (!v.json)

@@ -224,34 +224,60 @@ static int take_text_encoder(cli_part *part, const swm_layout *layout, bool fing
     return part->detail != NULL ? 0 : -1;
 }
 
-/* One of the refiner's directories in a few words, added to `detail`. */
-static void take_refiner_part(cli_part *part, const char *directory, const char *name)
+/* A network of the refiner: what is read of its file. Returns "A of B parameters" in fresh memory. */
+static char *take_network(cli_part *part, const char *name, const swm_weights *weights, swm_part_size size,
+                          bool fingerprint)
 {
-    char *path = swm_path_join(&part->problem, directory, name);
-    swm_weights *weights = path != NULL ? swm_weights_open(path, NULL) : NULL;
     cJSON *json = cJSON_AddObjectToObject(part->json, name);
-    cli_text parameters = {"no weights"};
-    if (weights != NULL) {
-        const double count = (double)cli_parameters(weights);
-        parameters = cli_grouped(count);
-        cJSON_AddStringToObject(json, "path", swm_weights_path(weights));
-        cJSON_AddNumberToObject(json, "parameters", count);
-    }
-    char *before = part->detail;
-    part->detail = swm_format(&part->problem, "%s%s%s %s%s", before != NULL ? before : "", before != NULL ? "; " : "",
-                              name, parameters.text, weights != NULL ? " parameters" : "");
-    free(before);
-    swm_weights_close(weights);
-    free(path);
+    const double all = (double)swm_weights_parameters(weights), read = (double)size.parameters;
+    char hex[65];
+    cJSON_AddStringToObject(json, "path", swm_weights_path(weights));
+    cJSON_AddNumberToObject(json, "parameters", all);
+    cJSON_AddNumberToObject(json, "parameters_read", read);
+    cJSON_AddNumberToObject(json, "bytes_read", (double)size.bytes);
+    if (fingerprint && swm_weights_fingerprint(weights, hex, &part->problem) != 0) return NULL;
+    if (fingerprint) cJSON_AddStringToObject(json, "fingerprint", hex);
+    const cli_text part_read = cli_grouped(read), whole = cli_grouped(all);
+    return swm_format(&part->problem, "%s%s%s parameters%s", part_read.text, read < all ? " of " : "",
+                      read < all ? whole.text : "", read < all ? " read" : "");
 }
 
-static int take_refiner(cli_part *part, const swm_layout *layout)
+static int describe_refiner(cli_part *part, const swm_layout *layout, const swm_refiner_parts *r, bool fingerprint)
 {
-    static const char *const names[] = {"transformer", "connectors", "text_encoder"};
+    const swm_refiner_config *t = &r->transformer->config;
+    const char *mode = layout->refiner_streaming ? "blocks" : "one-shot";
     cJSON_AddStringToObject(part->json, "path", layout->refiner);
-    part->summary = swm_format(&part->problem, "present, not used by this version");
-    for (int i = 0; i < 3; i++) take_refiner_part(part, layout->refiner, names[i]);
-    return part->summary != NULL && part->detail != NULL ? 0 : -1;
+    cJSON_AddStringToObject(part->json, "mode", mode);
+    cJSON_AddNumberToObject(part->json, "depth", (double)t->depth);
+    cJSON_AddNumberToObject(part->json, "width", (double)(t->heads * t->head));
+    char *transformer =
+        take_network(part, "transformer", r->transformer_weights, swm_transformer_size(r->transformer), fingerprint);
+    part->summary = swm_format(&part->problem, "%s, %lld blocks of width %lld, %s", transformer, (long long)t->depth,
+                               (long long)(t->heads * t->head), mode);
+    free(transformer);
+    if (r->tokenizer == NULL) {
+        part->detail = swm_format(&part->problem, "no text encoder: prompts from --refiner-prompt-embeddings alone");
+        return swm_failed(&part->problem) ? -1 : 0;
+    }
+    char *connectors =
+        take_network(part, "connectors", r->connector_weights, swm_connectors_size(r->connectors), fingerprint);
+    char *encoder = take_network(part, "text_encoder", r->text_weights, swm_gemma_size(&r->gemma), fingerprint);
+    part->detail = swm_format(&part->problem, "connectors %s; Gemma 3 %s, %lld layers of width %lld", connectors,
+                              encoder, (long long)r->gemma.config.layers, (long long)r->gemma.config.hidden_size);
+    free(encoder);
+    free(connectors);
+    return swm_failed(&part->problem) ? -1 : 0;
+}
+
+/* latent_channels: what the DiT makes. */
+static int take_refiner(cli_part *part, const swm_layout *layout, bool fingerprint, int64_t latent_channels)
+{
+    static const swm_checkpoint_options defaults;
+    swm_refiner_parts parts;
+    int result = swm_refiner_open(&parts, layout, &defaults, latent_channels, &part->problem);
+    if (result == 0) result = describe_refiner(part, layout, &parts, fingerprint);
+    swm_refiner_close(&parts);
+    return result;
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------- */
@@ -287,7 +313,8 @@ void cli_inventory_take(cli_part parts[CLI_PART_COUNT], const swm_layout *layout
         part->summary = swm_format(&part->problem, "none; the model runs on its null caption");
     }
     part = &parts[CLI_PART_REFINER];
-    settle(part, layout->refiner, layout->refiner != NULL ? take_refiner(part, layout) : -1);
+    settle(part, layout->refiner,
+           layout->refiner != NULL ? take_refiner(part, layout, fingerprints, config.vae_latent_dim) : -1);
     if (part->state == CLI_PART_MISSING) {
         part->state = CLI_PART_OPTIONAL;
         part->summary = swm_format(&part->problem, "none");

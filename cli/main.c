@@ -10,8 +10,8 @@
 
 #include "sanawm.h"
 
-static const cli_command *const commands[] = {&cli_generate, &cli_demo, &cli_camera, &cli_eval,
-                                              &cli_info,     &cli_plan, &cli_bench};
+static const cli_command *const commands[] = {&cli_generate, &cli_refine, &cli_prompt, &cli_demo, &cli_camera,
+                                              &cli_eval,     &cli_info,   &cli_plan,   &cli_bench};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static const cli_command *find_command(const char *name)

@@ -9,7 +9,9 @@
 
 #include "args.h"
 #include "core/file.h"
+#include "io/json.h"
 #include "progress.h"
+#include "text/prompt.h"
 
 #ifndef SWM_DATADIR
 #define SWM_DATADIR "/usr/local/share/sanawm"
@@ -81,6 +83,14 @@ int cli_choose_output(swm_output_options *output, swm_error *error)
     return check_ending(output->path, output->codec, error);
 }
 
+char *cli_without_trailing_slashes(const char *path, swm_error *error)
+{
+    char *copy = swm_copy_string(error, path);
+    for (size_t length = copy != NULL ? strlen(copy) : 0; length > 1 && copy[length - 1] == '/'; length--)
+        copy[length - 1] = '\0';
+    return copy;
+}
+
 /* ---- intrinsics -------------------------------------------------------------------------------------------------- */
 
 bool cli_intrinsics_are_numbers(const char *text) { return strchr(text, ',') != NULL && !swm_file_exists(text); }
@@ -109,12 +119,25 @@ int cli_parse_intrinsics(const char *text, float values[4], swm_error *error)
                     text);
 }
 
+/* ---- prompts ---------------------------------------------------------------------------------------------------- */
+
+int cli_read_prompt(const char *prompt, const char *prompt_file, char **text, swm_error *error)
+{
+    const char *file = prompt_file;
+    if (prompt != NULL && prompt[0] == '@') file = prompt + 1;
+    if (file != NULL)
+        *text = swm_prompt_read_file(file, error);
+    else if (prompt != NULL)
+        *text = swm_prompt_clean("--prompt", prompt, strlen(prompt), error);
+    return swm_failed(error) ? -1 : 0;
+}
+
 /* ---- running ----------------------------------------------------------------------------------------------------- */
 
 typedef struct watcher {
     const cli_run *run;
     cli_progress progress;
-    bool settings_told;
+    bool refines, settings_told;
 } watcher;
 
 static void on_notice(void *user, const char *text)
@@ -125,20 +148,38 @@ static void on_notice(void *user, const char *text)
     cli_message("note: %s", text);
 }
 
+/* ", refiner in blocks, seed 42" or nothing. */
+static cli_text describe_refiner(const watcher *w)
+{
+    const swm_request *r = &w->run->request;
+    cli_text text = {""};
+    if (!w->refines) return text;
+    snprintf(text.text, sizeof text.text, ", refiner%s%s seed %llu", r->refiner_mode == SWM_REFINER_BLOCKS ? " in" : "",
+             r->refiner_mode == SWM_REFINER_BLOCKS ? " blocks," : "", (unsigned long long)r->refiner_seed);
+    return text;
+}
+
 /* Told when the request has turned out to be in order, so that a refusal stays one line. */
 static void tell_settings(watcher *w)
 {
     static const char *const tilings[] = {"none", "temporal", "both"};
     const swm_request *r = &w->run->request;
+    const char *exact = r->reference_exact ? ", reference exact" : "",
+               *noise = r->noise == SWM_NOISE_TORCH ? "torch" : "frame";
+    const cli_text refiner = describe_refiner(w);
     w->settings_told = true;
     if (w->run->quiet) return;
+    if (r->latents != NULL) {
+        cli_message("latents %s%s, noise %s, tiles %s%s, model %s", r->latents, refiner.text, noise, tilings[r->tiling],
+                    exact, w->run->model_name);
+        return;
+    }
     char guidance[32] = "default";
     if (r->guidance > 0) snprintf(guidance, sizeof guidance, "%g", r->guidance);
     cli_message(
-        "seed %llu, %d steps, guidance %s, flow shift %g, sampler %s, noise %s, tiles %s, %dx%d, %g fps%s, model %s",
-        (unsigned long long)r->seed, r->steps, guidance, r->flow_shift, r->sampler != NULL ? r->sampler : "auto",
-        r->noise == SWM_NOISE_TORCH ? "torch" : "frame", tilings[r->tiling], r->width, r->height, r->fps,
-        r->reference_exact ? ", reference exact" : "", w->run->model_name);
+        "seed %llu, %d steps, guidance %s, flow shift %g, sampler %s, noise %s, tiles %s, %dx%d, %g fps%s%s, model %s",
+        (unsigned long long)r->seed, r->steps, guidance, r->flow_shift, r->sampler != NULL ? r->sampler : "auto", noise,
+        tilings[r->tiling], r->width, r->height, r->fps, exact, refiner.text, w->run->model_name);
 }
 
 static void on_progress(void *user, const swm_progress *now)
@@ -154,9 +195,51 @@ static bool on_stop(void *user)
     return cli_interrupted();
 }
 
+swm_model *cli_open_model(const char *directory, const swm_model_options *options, const cli_refiner_values *refiner)
+{
+    swm_error error = {0};
+    swm_message message = {{0}};
+    swm_model_options all = *options;
+    char *lora = cli_refiner_model(&all, refiner, &error);
+    swm_model *model = swm_failed(&error) ? NULL : swm_model_open(directory, &all, &message);
+    free(lora);
+    if (model == NULL) cli_message("%s", swm_failed(&error) ? error.text : message.text);
+    return model;
+}
+
+/* {"video", "sidecar", "seconds", "run"}: the sidecar's content under "run". */
+static int print_result_json(const cli_run *run, const char *sidecar)
+{
+    swm_error error = {0};
+    cJSON *content = sidecar != NULL ? swm_json_read(sidecar, (size_t)1 << 30, &error) : NULL;
+    if (swm_failed(&error)) return cli_failure(&error);
+    cJSON *root = cJSON_CreateObject();
+    cJSON_AddStringToObject(root, "video", run->output.path);
+    if (sidecar != NULL) cJSON_AddStringToObject(root, "sidecar", sidecar);
+    cJSON_AddNumberToObject(root, "seconds", run->seconds);
+    if (content != NULL) cJSON_AddItemToObject(root, "run", content);
+    return cli_print_json(root);
+}
+
+int cli_report_result(const cli_run *run)
+{
+    if (!run->quiet) cli_message("done in %s", cli_duration(run->seconds).text);
+    if (!run->json) {
+        puts(run->output.path);
+        return CLI_OK;
+    }
+    swm_error error = {0};
+    char *sidecar = run->dataset != NULL     ? swm_path_join(&error, run->output.path, "camera.json")
+                    : run->output.no_sidecar ? NULL
+                                             : swm_sidecar_path(run->output.path);
+    const int status = print_result_json(run, sidecar);
+    free(sidecar);
+    return status;
+}
+
 int cli_generate_run(const swm_model *model, cli_run *run)
 {
-    watcher w = {.run = run};
+    watcher w = {.run = run, .refines = swm_model_has_refiner(model) && !run->request.no_refiner};
     const swm_events events = {.user = &w, .notice = on_notice, .progress = on_progress, .stop = on_stop};
     swm_message message = {{0}};
     cli_progress_start(&w.progress, run->quiet, !run->no_preview);

@@ -3,6 +3,7 @@
 #define CLI_RUN_H
 
 #include "console.h"
+#include "refiner_options.h"
 #include "sanawm.h"
 
 /* The directory of the toy world that comes with the program: in the source tree that the program was built in, or
@@ -13,12 +14,22 @@ char *cli_builtin_model(swm_error *error);
 bool cli_intrinsics_are_numbers(const char *text);
 int cli_parse_intrinsics(const char *text, float values[4], swm_error *error);
 
+/* A prompt from the command line: its text, "@FILE", or a file; NULL without either. */
+int cli_read_prompt(const char *prompt, const char *prompt_file, char **text, swm_error *error);
+
+/* "frames/" means the directory "frames". */
+char *cli_without_trailing_slashes(const char *path, swm_error *error);
+
+/* NULL after a failure, which has been told. */
+swm_model *cli_open_model(const char *directory, const swm_model_options *options, const cli_refiner_values *refiner);
+
 typedef struct cli_run {
     const char *model_name; /* for messages */
     swm_request request;
     swm_output_options output;
     const char *dataset; /* layout of the directory that the output is: "colmap", "transforms", "tum"; NULL: none */
     bool quiet, no_preview;
+    bool json;      /* the result is printed as JSON */
     double seconds; /* out: how long it took */
 } cli_run;
 
@@ -31,5 +42,7 @@ int cli_generate_dataset(const swm_model *model, const cli_run *run, const swm_e
 
 /* Returns an exit status; failures have been told. */
 int cli_generate_run(const swm_model *model, cli_run *run);
+/* Tell the result of a run: the path, or JSON. Returns an exit status. */
+int cli_report_result(const cli_run *run);
 
 #endif

@@ -41,13 +41,21 @@ typedef struct swm_model_options {
     const char *dit;          /* DiT weights elsewhere than in DIRECTORY/dit: .safetensors, index, .pt; NULL: there */
     const char *text_encoder; /* Gemma-2 directory elsewhere than in DIRECTORY/text_encoder; NULL: there */
     bool softcap;             /* attention soft-capping in Gemma-2; the reference runs without */
+    bool no_refiner;          /* do not open the refiner, the second stage */
+    /* The refiner elsewhere: a directory with transformer/, connectors/ and text_encoder/, or another model's. NULL: in
+     * DIRECTORY/refiner, or in DIRECTORY/refiner_diffusers and DIRECTORY/gemma3_12b. */
+    const char *refiner;
+    const char *refiner_lora;     /* adapter (.safetensors) for base weights of LTX-2, merged when opened; NULL: none */
+    double refiner_lora_strength; /* 0: 1 */
 } swm_model_options;
 
-/* Open a directory in the release's layout: config.yaml, dit/, vae/ and, unless the model runs on its null caption,
- * text_encoder/. A Hugging Face cache directory (models--...) stands for its snapshot. Weights are mapped, not read.
+/* Open a directory in the release's layout: config.yaml, dit/, vae/, unless the model runs on its null caption
+ * text_encoder/, and if it is there the refiner, which must then be complete. A Hugging Face cache directory (models--...) stands for its snapshot. Weights are mapped, not read.
  * options may be NULL. */
 SWM_API swm_model *swm_model_open(const char *directory, const swm_model_options *options, swm_message *message);
 SWM_API void swm_model_close(swm_model *model); /* NULL is fine */
+/* Clips are refined unless the request says otherwise. */
+SWM_API bool swm_model_has_refiner(const swm_model *model);
 
 /* ---- what to generate --------------------------------------------------------------------------------------------- */
 
@@ -57,10 +65,17 @@ typedef enum swm_noise {
 } swm_noise;
 
 typedef enum swm_tiling {
-    SWM_TILES_NONE,     /* decode the picture whole, the clip whole */
-    SWM_TILES_TEMPORAL, /* long clips in pieces of 13 latent frames; memory does not grow with length */
+    SWM_TILES_NONE,     /* decode the whole clip, in spans that remember their past: memory does not grow with length */
+    SWM_TILES_TEMPORAL, /* long clips in overlapping pieces of 13 latent frames, cross-faded */
     SWM_TILES_BOTH,     /* and in pieces of 512 pixels, as the reference does */
 } swm_tiling;
+
+/* How the second stage goes over a clip. */
+typedef enum swm_refiner_mode {
+    SWM_REFINER_AUTO,     /* blocks for the streaming release's weights or when their sizes are set, else one shot */
+    SWM_REFINER_ONE_SHOT, /* the whole clip at once */
+    SWM_REFINER_BLOCKS,   /* a few latent frames at a time, behind a window of those before: less memory, linear time */
+} swm_refiner_mode;
 
 typedef struct swm_request {
     /* First frame: a file (PNG, JPEG, WebP, ...), or 8-bit RGB pixels. Scaled and cropped to the video's size. */
@@ -101,10 +116,33 @@ typedef struct swm_request {
         chunk_interval; /* chunk_flow_euler: start of a chunk after the one before, in parts of all steps; 0: 1 / chunks */
     swm_noise noise;
     swm_tiling tiling;
-    bool reference_exact; /* also repeat what is an accident in the reference: lagging tiles, truncation to bytes */
+    bool
+        reference_exact; /* also repeat what is an accident in the reference: lagging tiles (temporal ones at least, but
+                           * for streaming models), truncation to bytes */
+
+    /* The second stage, if the model has one. The refined video lacks the first frame, which is the given picture's. */
+    bool no_refiner;
+    swm_refiner_mode refiner_mode;
+    int64_t refiner_block;      /* latent frames at a time in blocks. 0: 3 */
+    int64_t refiner_window;     /* latent frames that a block sees before itself, the first of all included. 0: 11 */
+    int64_t refiner_sink;       /* leading latent frames that stay as they are: only 1 is possible. 0: 1 */
+    uint64_t refiner_seed;      /* 42 by default */
+    const char *refiner_sigmas; /* noise levels, falling. NULL: "0.909375,0.725,0.421875" */
+    const char *refiner_prompt_embeddings;      /* file to read: no Gemma-3 is needed then */
+    const char *save_refiner_prompt_embeddings; /* file to write; NULL: none */
+
+    /* The first stage's result with its poses, as a file: to be refined or decoded without making it again. With `latents`
+     * picture, camera and intrinsics stay empty, sizes and frames are the file's, and so are prompt and fps where they are
+     * NULL and 0. */
+    const char *latents;      /* file to read */
+    const char *save_latents; /* file to write; NULL: none */
+
     const char *device; /* "cpu" or "cuda"; NULL: the first GPU if there is one and the build has CUDA, else the CPU */
-    bool float32;       /* compute in float32 on a GPU too: for tests, slow */
-    int threads;        /* of the CPU; 0: as many as the machine has */
+    /* Bytes of GPU memory to stay within: weights stream, and decoding goes over to tiles, with a notice, where they
+     * must. 0: what is free. The result is the same but for tiles. */
+    uint64_t vram_budget;
+    bool float32; /* compute in float32 on a GPU too: for tests, slow */
+    int threads;  /* of the CPU; 0: as many as the machine has */
 } swm_request;
 
 /* All defaults written out for this model, seed 42. Image and camera are left empty. */
@@ -113,7 +151,7 @@ SWM_API swm_request swm_request_defaults(const swm_model *model);
 /* ---- watching and stopping ---------------------------------------------------------------------------------------- */
 
 typedef struct swm_progress {
-    const char *stage;      /* "prompt", "encode", "denoise", "decode" */
+    const char *stage;      /* "prompt", "encode", "denoise", "decode_stage1", "refiner_prompt", "refine", "decode" */
     int step, steps;        /* of the stage; steps 0: unknown */
     double seconds;         /* since the generation began */
     double remaining;       /* estimate for the whole generation; negative: not known yet */
@@ -129,6 +167,8 @@ typedef struct swm_events {
     bool (*stop)(void *user); /* polled often; true ends the generation with an error, leaving no file */
     /* Finished frames, in order: rgb[count][height][width][3]; non-zero ends the generation. */
     int (*frames)(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height);
+    /* The same for the clip before it is refined, which is decoded for this alone. Not called without a refiner. */
+    int (*stage1_frames)(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height);
 } swm_events;
 
 /* ---- generating --------------------------------------------------------------------------------------------------- */
@@ -139,10 +179,11 @@ SWM_API int swm_generate(const swm_model *model, const swm_request *request, con
                          swm_message *message);
 
 typedef struct swm_output_options {
-    const char *path;  /* .mp4, .mkv for ffv1, a directory for png */
-    const char *codec; /* "h264" (NULL), "hevc", "av1", "ffv1", "png" */
-    int quality;       /* the codec's constant quality (CRF); 0: its default */
-    bool no_sidecar;   /* do not write the JSON text beside it */
+    const char *path;        /* .mp4, .mkv for ffv1, a directory for png */
+    const char *codec;       /* "h264" (NULL), "hevc", "av1", "ffv1", "png" */
+    int quality;             /* the codec's constant quality (CRF); 0: its default */
+    bool no_sidecar;         /* do not write the JSON text beside it */
+    const char *stage1_path; /* video of the clip before it is refined, of the same codec; NULL: none */
 } swm_output_options;
 
 /* Where the sidecar of a video stands: "clip.mp4" -> "clip.json", "frames/" -> "frames.json". free() it. */

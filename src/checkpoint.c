@@ -1,4 +1,4 @@
-/* Implements checkpoint.h. */
+/* Implements checkpoint.h: places, and the parts of the first stage. */
 #include "checkpoint.h"
 
 #include "core/file.h"
@@ -62,31 +62,64 @@ static char *resolve_snapshot(const char *directory, swm_error *error)
     return resolved;
 }
 
-int swm_layout_find(swm_layout *layout, const char *directory, const char *dit, const char *text_encoder,
-                    swm_error *error)
+/* transformer/ and connectors/ of either release: `place` is a model directory or, when it was named, the refiner's own. */
+static void find_refiner(swm_layout *layout, const char *place, bool named, swm_error *error)
 {
-    *layout = (swm_layout){0};
+    char *own = named ? existing(error, place, "transformer", swm_directory_exists) : NULL;
+    if (own == NULL) layout->refiner = existing(error, place, "refiner", swm_directory_exists);
+    if (own == NULL && layout->refiner == NULL)
+        layout->refiner = existing(error, place, "refiner_diffusers", swm_directory_exists);
+    if (layout->refiner == NULL && named) layout->refiner = swm_copy_string(error, place);
+    free(own);
+    if (layout->refiner == NULL) return;
+    const char *name = strrchr(layout->refiner, '/');
+    name = name != NULL ? name + 1 : layout->refiner;
+    layout->refiner_streaming = strncmp(name, "refiner_diffusers", strlen("refiner_diffusers")) == 0;
+    char **encoder = &layout->refiner_text_encoder;
+    *encoder = existing(error, layout->refiner, "text_encoder", swm_directory_exists);
+    if (*encoder == NULL) *encoder = existing(error, layout->refiner, "../gemma3_12b", swm_directory_exists);
+    if (*encoder == NULL) *encoder = existing(error, layout->directory, "gemma3_12b", swm_directory_exists);
+}
+
+static void find_text_encoder(swm_layout *layout, const char *named, swm_error *error)
+{
+    const char *root = layout->directory;
+    layout->text_encoder =
+        named != NULL ? resolve_snapshot(named, error) : existing(error, root, "text_encoder", swm_directory_exists);
+    if (named != NULL || layout->text_encoder != NULL) return;
+    /* Beside a release in a Hugging Face cache lies the repository of its text encoder. */
+    char *cached = existing(error, root, "../../../models--Efficient-Large-Model--gemma-2-2b-it", swm_directory_exists);
+    if (cached != NULL) layout->text_encoder = resolve_snapshot(cached, error);
+    free(cached);
+}
+
+static int find_parts(swm_layout *layout, const char *directory, const swm_checkpoint_options *o, swm_error *error)
+{
     if (!swm_directory_exists(directory))
         return swm_fail(error, "%s: is no directory; a model directory holds config.yaml, dit/ and vae/", directory);
+    if (o->refiner != NULL && !swm_directory_exists(o->refiner))
+        return swm_fail(error, "%s: is no directory; a refiner holds transformer/, connectors/ and text_encoder/",
+                        o->refiner);
     layout->directory = resolve_snapshot(directory, error);
     if (layout->directory == NULL) return -1;
     const char *root = layout->directory;
     layout->config = existing(error, root, "config.yaml", swm_file_exists);
-    layout->dit = dit != NULL ? swm_copy_string(error, dit) : existing(error, root, "dit", swm_directory_exists);
+    layout->dit = o->dit != NULL ? swm_copy_string(error, o->dit) : existing(error, root, "dit", swm_directory_exists);
     if (layout->dit == NULL) layout->dit = existing(error, root, "sana_dit/model.pt", swm_file_exists);
     layout->vae = existing(error, root, "vae", swm_directory_exists);
     if (layout->vae == NULL) layout->vae = existing(error, root, "ltx2_causal_vae", swm_directory_exists);
-    layout->text_encoder = text_encoder != NULL ? resolve_snapshot(text_encoder, error)
-                                                : existing(error, root, "text_encoder", swm_directory_exists);
-    /* Beside a release in a Hugging Face cache lies the repository of its text encoder. */
-    char *cached =
-        text_encoder == NULL && layout->text_encoder == NULL
-            ? existing(error, root, "../../../models--Efficient-Large-Model--gemma-2-2b-it", swm_directory_exists)
-            : NULL;
-    if (cached != NULL) layout->text_encoder = resolve_snapshot(cached, error);
-    free(cached);
-    layout->refiner = existing(error, root, "refiner", swm_directory_exists);
-    if (!swm_failed(error)) return 0;
+    find_text_encoder(layout, o->text_encoder, error);
+    char *named = o->refiner != NULL ? resolve_snapshot(o->refiner, error) : NULL;
+    find_refiner(layout, named != NULL ? named : root, named != NULL, error);
+    free(named);
+    return swm_failed(error) ? -1 : 0;
+}
+
+int swm_layout_find(swm_layout *layout, const char *directory, const swm_checkpoint_options *options, swm_error *error)
+{
+    static const swm_checkpoint_options defaults;
+    *layout = (swm_layout){0};
+    if (find_parts(layout, directory, options != NULL ? options : &defaults, error) == 0) return 0;
     swm_layout_free(layout);
     return -1;
 }
@@ -99,6 +132,7 @@ void swm_layout_free(swm_layout *layout)
     free(layout->vae);
     free(layout->text_encoder);
     free(layout->refiner);
+    free(layout->refiner_text_encoder);
     *layout = (swm_layout){0};
 }
 
@@ -111,21 +145,20 @@ void swm_checkpoint_video_size(const swm_pipeline_config *config, int *width, in
 
 /* ---- opening ------------------------------------------------------------------------------------------------------ */
 
-static int open_text_encoder(swm_checkpoint *c, bool softcap, swm_error *error)
+int swm_text_encoder_open(const char *directory, const char *tokenizer, bool softcap, swm_gemma *gemma,
+                          swm_weights **weights, swm_tokenizer **words, swm_error *error)
 {
-    const char *directory = c->layout.text_encoder;
-    if (directory == NULL) return 0;
     char *path = swm_path_join(error, directory, "config.json");
     swm_gemma_config config;
     int result = path != NULL ? swm_gemma_config_read(&config, path, error) : -1;
     free(path);
     if (result != 0) return -1;
-    c->text_weights = swm_weights_open(directory, error);
-    c->tokenizer = c->text_weights != NULL ? swm_tokenizer_open(directory, error) : NULL;
-    if (c->tokenizer == NULL || swm_gemma_bind(&c->gemma, c->text_weights, &config, softcap, error) != 0) return -1;
-    if (swm_tokenizer_vocabulary(c->tokenizer) > config.vocab_size)
+    *weights = swm_weights_open(directory, error);
+    *words = *weights != NULL ? swm_tokenizer_open(tokenizer != NULL ? tokenizer : directory, error) : NULL;
+    if (*words == NULL || swm_gemma_bind(gemma, *weights, &config, softcap, error) != 0) return -1;
+    if (swm_tokenizer_vocabulary(*words) > config.vocab_size)
         return swm_fail(error, "%s: the tokenizer has %lld tokens, the encoder knows %lld; they do not belong together",
-                        directory, (long long)swm_tokenizer_vocabulary(c->tokenizer), (long long)config.vocab_size);
+                        directory, (long long)swm_tokenizer_vocabulary(*words), (long long)config.vocab_size);
     return 0;
 }
 
@@ -152,7 +185,7 @@ static int check_agreement(const swm_checkpoint *c, swm_error *error)
     return 0;
 }
 
-static int open_parts(swm_checkpoint *c, bool softcap, swm_error *error)
+static int open_parts(swm_checkpoint *c, const swm_checkpoint_options *o, swm_error *error)
 {
     const char *root = c->layout.directory;
     if (c->layout.config == NULL) return swm_fail(error, "%s: holds no config.yaml; is this a model directory?", root);
@@ -172,22 +205,30 @@ static int open_parts(swm_checkpoint *c, bool softcap, swm_error *error)
     c->vae_weights = swm_weights_open(c->layout.vae, error);
     if (c->vae_weights == NULL) return -1;
     c->vae = swm_vae_bind(c->vae_weights, &config, SWM_VAE_BOTH, error);
-    if (c->vae == NULL || open_text_encoder(c, softcap, error) != 0) return -1;
-    return check_agreement(c, error);
+    if (c->vae == NULL) return -1;
+    const char *encoder = c->layout.text_encoder;
+    if (encoder != NULL &&
+        swm_text_encoder_open(encoder, NULL, o->softcap, &c->gemma, &c->text_weights, &c->tokenizer, error) != 0)
+        return -1;
+    if (check_agreement(c, error) != 0) return -1;
+    if (!o->with_refiner || c->layout.refiner == NULL) return 0;
+    return swm_refiner_open(&c->refiner, &c->layout, o, c->config.vae_latent_dim, error);
 }
 
-int swm_checkpoint_open(swm_checkpoint *c, const char *directory, const char *dit, const char *text_encoder,
-                        bool softcap, swm_error *error)
+int swm_checkpoint_open(swm_checkpoint *c, const char *directory, const swm_checkpoint_options *options,
+                        swm_error *error)
 {
+    static const swm_checkpoint_options defaults;
+    const swm_checkpoint_options *o = options != NULL ? options : &defaults;
     *c = (swm_checkpoint){0};
-    if (swm_layout_find(&c->layout, directory, dit, text_encoder, error) == 0 && open_parts(c, softcap, error) == 0)
-        return 0;
+    if (swm_layout_find(&c->layout, directory, o, error) == 0 && open_parts(c, o, error) == 0) return 0;
     swm_checkpoint_close(c);
     return -1;
 }
 
 void swm_checkpoint_close(swm_checkpoint *c)
 {
+    swm_refiner_close(&c->refiner);
     swm_tokenizer_close(c->tokenizer);
     swm_gemma_free(&c->gemma);
     free(c->vae);
@@ -198,78 +239,4 @@ void swm_checkpoint_close(swm_checkpoint *c)
     swm_pipeline_config_free(&c->config);
     swm_layout_free(&c->layout);
     *c = (swm_checkpoint){0};
-}
-
-/* ---- the release without files ------------------------------------------------------------------------------------- */
-
-/* Sizes of the published model: pipeline of 704x1280, LTX-2.0 video autoencoder, Gemma-2-2B. */
-static const char release_config[] =
-    "model: {model: SanaMSVideoCamCtrl_1600M_P1_D20, image_size: 720, linear_head_dim: 112, softmax_every_n: 4,\n"
-    "  conv_kernel_size: 4, k_conv_only: true, attn_type: BidirectionalGDNTriton, ffn_type: GLUMBConvTemp,\n"
-    "  t_kernel_size: 3, mlp_acts: [silu, silu, null], mlp_ratio: 3, pos_embed_type: wan_rope, qk_norm: true,\n"
-    "  cross_norm: true, use_chunk_plucker_post_attn: true, chunk_plucker_channels: 48, mixed_precision: bf16}\n"
-    "vae: {vae_type: LTX2VAE_diffusers, vae_pretrained: ., vae_latent_dim: 128, vae_stride: [8, 32, 32]}\n"
-    "text_encoder: {text_encoder_name: gemma-2-2b-it, y_norm: true, model_max_length: 300}\n"
-    "scheduler: {flow_shift: 9.95, inference_flow_shift: 9.8, vis_sampler: flow_dpm-solver, predict_flow_v: true,\n"
-    "  noise_schedule: linear_flow, pred_sigma: false}\n";
-
-static const swm_vae_config release_vae = {
-    .latent_channels = 128,
-    .encoder_blocks = 4,
-    .encoder_channels = {256, 512, 1024, 2048},
-    .encoder_layers = {4, 6, 6, 2, 2},
-    .encoder_stride = {{1, 2, 2}, {2, 1, 1}, {2, 2, 2}, {2, 2, 2}},
-    .decoder_blocks = 3,
-    .decoder_channels = {1024, 512, 256},
-    .decoder_layers = {5, 5, 5, 5},
-    .encoder_causal = true,
-    .decoder_causal = false,
-    .encoder_padding = SWM_PAD_ZEROS,
-    .decoder_padding = SWM_PAD_REFLECT,
-    .scaling_factor = 1.0,
-};
-
-static const swm_gemma_config release_gemma = {
-    .generation = 2,
-    .vocab_size = 256000,
-    .hidden_size = 2304,
-    .intermediate_size = 9216,
-    .layers = 26,
-    .heads = 8,
-    .kv_heads = 4,
-    .head_dim = 256,
-    .query_pre_attn_scalar = 256,
-    .attn_logit_softcapping = 50,
-    .rms_norm_eps = 1e-6,
-    .rope_theta = 10000,
-    .sliding_rope_theta = 10000,
-    .rope_factor = 1,
-    .sliding_window = 4096,
-};
-
-static int open_release(swm_checkpoint *c, swm_error *error)
-{
-    swm_dit_size size = swm_dit_release_size();
-    if (swm_pipeline_config_parse(&c->config, "the release", release_config, strlen(release_config), error) != 0)
-        return -1;
-    c->dit_weights = swm_weights_declared(error);
-    c->vae_weights = swm_weights_declared(error);
-    c->text_weights = swm_weights_declared(error);
-    if (c->dit_weights == NULL || c->vae_weights == NULL || c->text_weights == NULL) return -1;
-    if (swm_dit_declare(c->dit_weights, &size, SWM_BF16, error) != 0 ||
-        swm_vae_declare(c->vae_weights, &release_vae, SWM_BF16, error) != 0 ||
-        swm_gemma_declare(c->text_weights, &release_gemma, SWM_BF16, error) != 0)
-        return -1;
-    c->dit = swm_dit_bind(c->dit_weights, size.head, size.softmax_every, error);
-    c->vae = c->dit != NULL ? swm_vae_bind(c->vae_weights, &release_vae, SWM_VAE_BOTH, error) : NULL;
-    if (c->vae == NULL) return -1;
-    return swm_gemma_bind(&c->gemma, c->text_weights, &release_gemma, false, error);
-}
-
-int swm_checkpoint_open_release(swm_checkpoint *c, swm_error *error)
-{
-    *c = (swm_checkpoint){0};
-    if (open_release(c, error) == 0) return 0;
-    swm_checkpoint_close(c);
-    return -1;
 }

@@ -3,7 +3,7 @@
 
 #include "core/file.h"
 #include "io/video.h"
-#include "pipeline.h"
+#include "pipeline/pipeline.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -22,10 +22,18 @@ swm_model *swm_model_open(const char *directory, const swm_model_options *option
 {
     static const swm_model_options defaults;
     const swm_model_options *o = options != NULL ? options : &defaults;
+    const swm_checkpoint_options places = {
+        .dit = o->dit,
+        .text_encoder = o->text_encoder,
+        .refiner = o->refiner,
+        .with_refiner = !o->no_refiner,
+        .refiner_lora = o->refiner_lora,
+        .refiner_lora_strength = o->refiner_lora_strength,
+        .softcap = o->softcap,
+    };
     swm_error error = {0};
     swm_model *model = swm_allocate(&error, 1, sizeof *model);
-    if (model != NULL &&
-        swm_checkpoint_open(&model->checkpoint, directory, o->dit, o->text_encoder, o->softcap, &error) != 0) {
+    if (model != NULL && swm_checkpoint_open(&model->checkpoint, directory, &places, &error) != 0) {
         free(model);
         model = NULL;
     }
@@ -40,6 +48,8 @@ void swm_model_close(swm_model *model)
     free(model);
 }
 
+bool swm_model_has_refiner(const swm_model *model) { return model->checkpoint.refiner.transformer != NULL; }
+
 swm_request swm_request_defaults(const swm_model *model)
 {
     const swm_pipeline_config *config = &model->checkpoint.config;
@@ -49,21 +59,22 @@ swm_request swm_request_defaults(const swm_model *model)
         .steps = 60,
         .guidance = model->checkpoint.tokenizer != NULL ? 5 : 1,
         .seed = 42,
+        .refiner_seed = 42,
         .flow_shift = config->inference_flow_shift > 0 ? config->inference_flow_shift : config->flow_shift,
-        .tiling = SWM_TILES_TEMPORAL,
+        .tiling = SWM_TILES_NONE,
     };
     swm_checkpoint_video_size(config, &request.width, &request.height);
     return request;
 }
 
-/* The video that frames go into, opened before the work begins: a place that cannot be written, or a codec that is not
+/* The videos that frames go into, opened before the work begins: a place that cannot be written, or a codec that is not
  * there, is found out now and not after an hour. */
 typedef struct recording {
-    const char *path;
+    const char *path, *stage1_path; /* stage1_path NULL: none */
     swm_video_options options;
-    const swm_events *events; /* the caller's; may be NULL */
-    swm_video *video;
-    swm_error error; /* of the video */
+    const swm_events *events;  /* the caller's; may be NULL */
+    swm_video *video, *stage1; /* stage1 only when there is a second stage */
+    swm_error error;           /* of the videos */
 } recording;
 
 static int open_recording(recording *r, const swm_job *job, swm_error *error)
@@ -72,7 +83,10 @@ static int open_recording(recording *r, const swm_job *job, swm_error *error)
     r->options.height = job->height;
     r->options.fps = job->fps;
     r->video = swm_video_open(r->path, &r->options, error);
-    return r->video != NULL ? 0 : -1;
+    if (r->video == NULL) return -1;
+    if (!job->show_stage1 || r->stage1_path == NULL) return 0;
+    r->stage1 = swm_video_open(r->stage1_path, &r->options, error);
+    return r->stage1 != NULL ? 0 : -1;
 }
 
 /* `into` may be NULL. */
@@ -104,13 +118,28 @@ int swm_generate(const swm_model *model, const swm_request *request, const swm_e
 
 /* ---- into a file --------------------------------------------------------------------------------------------------------- */
 
+static int write_frames(recording *r, swm_video *video, int64_t count, const uint8_t *rgb, int width, int height)
+{
+    size_t size = (size_t)width * (size_t)height * 3;
+    for (int64_t i = 0; i < count; i++)
+        if (swm_video_write(video, rgb + (size_t)i * size, &r->error) != 0) return -1;
+    return 0;
+}
+
 static int record_frames(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height)
 {
     recording *r = user;
-    for (int64_t i = 0; i < count; i++)
-        if (swm_video_write(r->video, rgb + (size_t)i * (size_t)width * (size_t)height * 3, &r->error) != 0) return -1;
+    if (write_frames(r, r->video, count, rgb, width, height) != 0) return -1;
     if (r->events == NULL || r->events->frames == NULL) return 0;
     return r->events->frames(r->events->user, first, count, rgb, width, height);
+}
+
+static int record_stage1(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height)
+{
+    recording *r = user;
+    if (r->stage1 != NULL && write_frames(r, r->stage1, count, rgb, width, height) != 0) return -1;
+    if (r->events == NULL || r->events->stage1_frames == NULL) return 0;
+    return r->events->stage1_frames(r->events->user, first, count, rgb, width, height);
 }
 
 static void pass_notice(void *user, const char *text)
@@ -155,6 +184,10 @@ static int finish_recording(recording *r, const char *sidecar, bool beside, swm_
         if (result == 0) result = swm_output_write(&output, sidecar, strlen(sidecar), error);
         free(path);
     }
+    if (result == 0 && r->stage1 != NULL) {
+        result = swm_video_finish(r->stage1, error);
+        r->stage1 = NULL;
+    }
     if (result == 0) {
         result = swm_video_finish(r->video, error);
         r->video = NULL;
@@ -167,12 +200,14 @@ static int finish_recording(recording *r, const char *sidecar, bool beside, swm_
 int swm_generate_file(const swm_model *model, const swm_request *request, const swm_output_options *output,
                       const swm_events *events, swm_message *message)
 {
-    recording r = {.path = output->path, .events = events};
+    recording r = {.path = output->path, .stage1_path = output->stage1_path, .events = events};
     swm_error error = {0};
     char *sidecar = NULL;
     swm_events own = {
         .user = &r,
         .frames = record_frames,
+        .stage1_frames =
+            output->stage1_path != NULL || (events != NULL && events->stage1_frames != NULL) ? record_stage1 : NULL,
         .notice = events != NULL && events->notice != NULL ? pass_notice : NULL,
         .progress = events != NULL && events->progress != NULL ? pass_progress : NULL,
         .stop = events != NULL && events->stop != NULL ? pass_stop : NULL,
@@ -188,6 +223,7 @@ int swm_generate_file(const swm_model *model, const swm_request *request, const 
     if (result == 0) result = generate(model, request, &own, &r, &sidecar, &error);
     if (swm_failed(&r.error)) error = r.error; /* the video's words say more than that frames were refused */
     if (result == 0) result = finish_recording(&r, sidecar, !output->no_sidecar, &error);
+    swm_video_abort(r.stage1);
     swm_video_abort(r.video);
     free(sidecar);
     hand_over(message, &error);

@@ -5,8 +5,10 @@
 #include "camera/action.h"
 #include "checkpoint.h"
 #include "core/file.h"
+#include "sample/refine.h"
 #include "sample/sampler.h"
 #include "text/prompt.h"
+#include "text/refiner_prompt.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +30,11 @@ typedef struct world {
     float *noise, *latent; /* (C,T,h,w) */
     float *first_velocity; /* (C,T,h,w) of the first step; NULL: not kept */
     float *frames;         /* (F,height,width,3), bytes as floats */
-    swm_backend *b;        /* while sampling */
+    int64_t slots;         /* of the refiner's prompt */
+    double fps;
+    swm_refiner_prompt refiner_prompt;
+    float *refiner_noise; /* (C,T-1,h,w) */
+    swm_backend *b;       /* while sampling */
     const swm_dit_caption *caption, *negative_caption;
     const swm_dit_view *view;
 } world;
@@ -40,6 +46,7 @@ static void close_world(world *w)
 {
     swm_prompt_free(&w->prompt);
     swm_prompt_free(&w->negative);
+    swm_refiner_prompt_free(&w->refiner_prompt);
     swm_checkpoint_close(&w->model);
 }
 
@@ -64,7 +71,8 @@ static int open_world(world *w, golden *g, const char *directory, const char *no
     w->first_latent = golden_floats(g, w->shape.channels * cells);
     w->latent = golden_floats(g, swm_latent_count(w->shape));
     w->frames = golden_floats(g, frames_of(w) * w->height * w->width * 3);
-    if (swm_failed(&g->error) || swm_checkpoint_open(&w->model, directory, NULL, NULL, true, &g->error) != 0) return -1;
+    const swm_checkpoint_options options = {.softcap = true, .with_refiner = true};
+    if (swm_failed(&g->error) || swm_checkpoint_open(&w->model, directory, &options, &g->error) != 0) return -1;
     if (w->model.vae->config.latent_channels == w->shape.channels) return 0;
     return swm_fail(&g->error, "%s: noise of %lld channels, the model has %lld", g->path, (long long)w->shape.channels,
                     (long long)w->model.vae->config.latent_channels);
@@ -233,6 +241,125 @@ static int generate(world *w)
     return golden_run_planned(g->options, decode, w, NULL, NULL, &g->error);
 }
 
+/* ---- the second stage --------------------------------------------------------------------------------------------- */
+
+static swm_refiner_encoder refiner_encoder(const world *w)
+{
+    const swm_refiner_parts *parts = &w->model.refiner;
+    return (swm_refiner_encoder){
+        .gemma = &parts->gemma, .tokenizer = parts->tokenizer, .connectors = parts->connectors, .slots = w->slots};
+}
+
+static int encode_refiner_text(void *user, swm_backend *b, swm_error *error)
+{
+    world *w = user;
+    const swm_refiner_encoder encoder = refiner_encoder(w);
+    swm_refiner_prompt_free(&w->refiner_prompt);
+    return swm_refiner_prompt_encode(&w->refiner_prompt, &encoder, b, &w->text, 1, error);
+}
+
+/* What a pass of the refiner needs. */
+typedef struct refining {
+    world *w;
+    swm_backend *b;
+    swm_refiner_text text;
+    swm_refiner_window window;
+} refining;
+
+static int refiner_velocity(void *user, int64_t first, int64_t frames, const float *latent, float sigma, bool keep,
+                            float *out, swm_error *error)
+{
+    (void)error;
+    refining *r = user;
+    const world *w = r->w;
+    swm_mark mark = swm_mark_of(r->b);
+    swm_refiner_step step = {
+        .latent = SWM_UPLOAD(r->b, r->b->compute, latent, w->shape.channels, frames, w->shape.height, w->shape.width),
+        .first = first,
+        .fps = w->fps,
+        .sigma = sigma,
+        .text = &r->text,
+        .window = &r->window,
+        .keep = keep ? SWM_REFINER_KEEP_SINK : SWM_REFINER_KEEP_NOTHING};
+    swm_tensor v = swm_refiner_forward(r->b, w->model.refiner.transformer, &step);
+    if (!keep) swm_download(r->b, out, v);
+    swm_release(r->b, mark);
+    return 0;
+}
+
+static void given_noise(void *user, int64_t first, int64_t frames, float *noise)
+{
+    const world *w = ((refining *)user)->w;
+    SWM_REQUIRE(first == 1 && frames == w->shape.frames - 1, "noise of frames %lld+%lld", (long long)first,
+                (long long)frames);
+    memcpy(noise, w->refiner_noise, (size_t)(w->shape.channels * frames * cells_of(w)) * sizeof *noise);
+}
+
+static int refine(void *user, swm_backend *b, swm_error *error)
+{
+    world *w = user;
+    const swm_refiner *network = w->model.refiner.transformer;
+    refining r = {.w = w, .b = b};
+    swm_mark mark = swm_mark_of(b);
+    swm_refiner_text_prepare(b, network, &r.text, w->slots, w->refiner_prompt.states);
+    swm_refiner_window_take(b, network, &r.window, 0, w->shape.height, w->shape.width);
+    swm_refinement how = swm_refinement_defaults();
+    how.round_to_bf16 = b->compute == SWM_BF16;
+    how.velocity = refiner_velocity;
+    how.noise = given_noise;
+    how.user = &r;
+    /* Under plan the latent is to stay what stage 1 has made of it. */
+    size_t count = (size_t)swm_latent_count(w->shape);
+    float *latent = swm_allocate(error, count, sizeof *latent);
+    if (latent == NULL) return -1;
+    memcpy(latent, w->latent, count * sizeof *latent);
+    int result = swm_refine(&how, w->shape, latent, error);
+    if (b->kernels != NULL) memcpy(w->latent, latent, count * sizeof *latent);
+    free(latent);
+    swm_release(b, mark);
+    return result;
+}
+
+/* Ids with <pad> (0) before them. */
+static int compare_refiner_ids(world *w)
+{
+    golden *g = w->g;
+    const swm_refiner_encoder encoder = refiner_encoder(w);
+    int64_t count, dropped;
+    float *got = golden_floats(g, w->slots);
+    int32_t *ids = swm_refiner_prompt_tokens(&encoder, w->text, &count, &dropped, &g->error);
+    for (int64_t i = 0; got != NULL && ids != NULL && i < count; i++) got[w->slots - count + i] = (float)ids[i];
+    free(ids);
+    if (swm_failed(&g->error)) return -1;
+    golden_compare(g, "act.refiner_ids", got, w->slots);
+    return 0;
+}
+
+/* From stage 1's latent, which is still in the world, to the refined frames, which lack the first. */
+static int compare_refined(world *w)
+{
+    golden *g = w->g;
+    if (w->model.refiner.tokenizer == NULL) return swm_fail(&g->error, "%s: the model has no refiner", g->path);
+    const swm_tensor *noise = golden_need(g, 5, "in.refiner_noise");
+    if (noise == NULL ||
+        swm_json_integer(g->config, "refiner_text_length", 1, SWM_REFINER_PROMPT_MOST, &w->slots, &g->error) != 0 ||
+        swm_json_number(g->config, "fps", 1, 1000, &w->fps, &g->error) != 0)
+        return -1;
+    if (swm_count(*noise) != w->shape.channels * (w->shape.frames - 1) * cells_of(w))
+        return swm_fail(&g->error, "%s: in.refiner_noise is %s, which does not fit in.noise", g->path,
+                        swm_describe(*noise).text);
+    w->refiner_noise = golden_read(g, "in.refiner_noise");
+    if (w->refiner_noise == NULL || compare_refiner_ids(w) != 0 ||
+        golden_run_planned(g->options, encode_refiner_text, w, NULL, NULL, &g->error) != 0 ||
+        golden_run_planned(g->options, refine, w, NULL, NULL, &g->error) != 0 ||
+        golden_run_planned(g->options, decode, w, NULL, NULL, &g->error) != 0)
+        return -1;
+    int64_t frame = (int64_t)w->height * w->width * 3;
+    golden_compare(g, "act.refined", w->latent, swm_latent_count(w->shape));
+    golden_compare(g, "out.frames_refined", w->frames + frame, (frames_of(w) - 1) * frame);
+    return 0;
+}
+
 /* ---- the small random model --------------------------------------------------------------------------------------- */
 
 /* Ids of a text, padded with zeros to `length`, against the file's; a length of 0 means what the tokenizer gives. */
@@ -341,7 +468,7 @@ static int compare_pipeline(world *w)
     golden_compare_channels_last(g, "act.first_latent", w->first_latent, w->shape.channels * cells_of(w));
     golden_compare(g, "act.latent", w->latent, swm_latent_count(w->shape));
     golden_compare(g, "out.frames", w->frames, frames_of(w) * w->height * w->width * 3);
-    return 0;
+    return golden_has(g, "act.refined") ? compare_refined(w) : 0;
 }
 
 static int run_pipeline(golden *g)

@@ -2,6 +2,7 @@
  * From the ground up, so that the first failure is the nearest to its cause. */
 #define SWM_TEST_GROUPS(X)                                                                                             \
     X(backend)                                                                                                         \
+    X(residency)                                                                                                       \
     X(ops)                                                                                                             \
     X(ops_video)                                                                                                       \
     X(rng)                                                                                                             \
@@ -32,4 +33,6 @@
     X(corpus)                                                                                                          \
     X(golden)                                                                                                          \
     X(library)                                                                                                         \
-    X(cli)
+    X(bench)                                                                                                           \
+    X(cli)                                                                                                             \
+    X(cli_refiner)

@@ -1,179 +1,8 @@
 /* The program as its users meet it: the built sanawm beside this test runner, run in a directory of its own. Exit
  * statuses, what goes to which stream, and that nothing is left behind by a failure. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
-#include <math.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include "core/file.h"
-#include "io/json.h"
-#include "io/npy.h"
-#include "io/video.h"
+#include "cli_fixture.h"
 
 int test_cli(void);
-
-enum { MOST_ARGUMENTS = 40, PATIENCE = 60 };
-
-static const char scene[] = "models/toyworld/demo/scene0.png";
-static const char tiny[] = "tests/golden/tiny_random_model";
-
-/* ---- running ----------------------------------------------------------------------------------------------------- */
-
-/* Where the test runs: `root` is the repository, `program` the built sanawm, `place` a fresh directory. */
-typedef struct fixture {
-    char root[PATH_MAX], program[PATH_MAX], place[64];
-    char *out, *err; /* of the last run */
-} fixture;
-
-static char *absolute(const fixture *f, const char *path)
-{
-    char *joined = swm_path_join(NULL, f->root, path);
-    assert_non_null(joined);
-    return joined;
-}
-
-static int setup(void **state)
-{
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    assert_non_null(getcwd(f->root, sizeof f->root));
-    const ssize_t length = readlink("/proc/self/exe", f->program, sizeof f->program - 16);
-    assert_true(length > 0);
-    strcpy(strrchr(f->program, '/'), "/sanawm");
-    if (access(f->program, X_OK) != 0) fail_msg("%s: build the program first", f->program);
-    strcpy(f->place, "/tmp/sanawm-cli-XXXXXX");
-    assert_non_null(mkdtemp(f->place));
-    *state = f;
-    return 0;
-}
-
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type, (void)where;
-    return remove(path);
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    nftw(f->place, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-    free(f->out);
-    free(f->err);
-    free(f);
-    return 0;
-}
-
-static int count_entry(const char *path, const struct stat *status, int type, struct FTW *where)
-{
-    (void)status, (void)type;
-    if (where->level == 1 && strstr(path, "/std") == NULL) fail_msg("%s was left behind", path);
-    return 0;
-}
-
-static void assert_place_is_empty(const fixture *f) { assert_int_equal(nftw(f->place, count_entry, 8, FTW_PHYS), 0); }
-
-/* Start the program in the fixture's place with these arguments, the last of which is NULL; terminal < 0: none. */
-static pid_t start(fixture *f, const char *const *arguments, int terminal)
-{
-    char *argv[MOST_ARGUMENTS + 2] = {f->program};
-    for (int i = 0; arguments[i] != NULL; i++) {
-        assert_true(i < MOST_ARGUMENTS);
-        argv[i + 1] = (char *)(uintptr_t)arguments[i];
-    }
-    const pid_t child = fork();
-    assert_true(child >= 0);
-    if (child > 0) return child;
-    if (chdir(f->place) != 0) _exit(99);
-    const int out = open("stdout", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    const int err = terminal >= 0 ? terminal : open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(99);
-    if (terminal >= 0) setenv("TERM", "xterm-kitty", 1);
-    execv(f->program, argv);
-    _exit(99);
-}
-
-static char *slurp(const fixture *f, const char *name)
-{
-    char *path = swm_path_join(NULL, f->place, name);
-    char *text = swm_file_read(path, (size_t)1 << 24, NULL, NULL);
-    free(path);
-    return text;
-}
-
-static int finish(fixture *f, pid_t child)
-{
-    int status = 0;
-    pid_t done = 0;
-    for (int tick = 0; tick < PATIENCE * 100 && done == 0; tick++) {
-        done = waitpid(child, &status, WNOHANG);
-        if (done == 0) usleep(10000);
-    }
-    if (done == 0) {
-        kill(child, SIGKILL);
-        waitpid(child, &status, 0);
-        fail_msg("the program did not end within %d s", PATIENCE);
-    }
-    free(f->out);
-    free(f->err);
-    f->out = slurp(f, "stdout");
-    f->err = slurp(f, "stderr");
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-}
-
-static int run(fixture *f, const char *const *arguments) { return finish(f, start(f, arguments, -1)); }
-#define RUN(f, ...) run(f, (const char *const[]){__VA_ARGS__, NULL})
-
-/* The line of standard error that says why: the only one, and it holds the fragment. */
-static void assert_one_line(const fixture *f, const char *fragment)
-{
-    const size_t length = strlen(f->err);
-    const char *newline = strchr(f->err, '\n');
-    if (strncmp(f->err, "sanawm: ", 8) != 0 || newline != f->err + length - 1 || strstr(f->err, fragment) == NULL)
-        fail_msg("one line with \"%s\" was expected, found: %s", fragment, f->err);
-}
-
-static void assert_holds(const char *text, const char *fragment)
-{
-    if (text == NULL || strstr(text, fragment) == NULL)
-        fail_msg("no \"%s\" in: %s", fragment, text != NULL ? text : "");
-}
-
-static cJSON *parse_output(const fixture *f)
-{
-    swm_error error = {0};
-    cJSON *tree = swm_json_parse("standard output", f->out, strlen(f->out), &error);
-    if (tree == NULL) fail_msg("%s", error.text);
-    return tree;
-}
-
-static double number(const cJSON *object, const char *key)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    if (!cJSON_IsNumber(item)) fail_msg("no number %s", key);
-    return item->valuedouble;
-}
-
-static void write_place(const fixture *f, const char *name, const void *data, size_t size)
-{
-    swm_error error = {0};
-    char *path = swm_path_join(NULL, f->place, name);
-    if (swm_file_write(path, data, size, &error) != 0) fail_msg("%s", error.text);
-    free(path);
-}
 
 /* ---- usage ------------------------------------------------------------------------------------------------------- */
 
@@ -202,8 +31,19 @@ static void wrong_usage_names_the_fix(void **state)
         {{"generate", "--image", "a.png", "--action", "w-8", "--fov", "60", "--intrinsics", "k.npy"},
          "pass one of them"},
         {{"generate", "--image", "a.png", "--action", "w-8", "--prompt", "x", "--prompt-file", "y"}, "only one of"},
+        {{"generate", "--image", "a.png", "--action", "w-8", "--no-refiner", "--save-stage1", "s.mp4"}, "--no-refiner"},
+        {{"generate", "--refiner-mode", "twice"}, "one-shot|blocks"},
+        {{"refine", "--model", "x"}, "LATENTS is missing"},
+        {{"refine", "l.safetensors"}, "--model is missing"},
+        {{"prompt", "--model", "x"}, "pass a prompt, or --file"},
+        {{"prompt", "road", "--file", "x.txt", "--model", "x"}, "either"},
         {{"info"}, "DIR is missing"},
         {{"plan", "--model", "x", "--release"}, "pass one of them"},
+        {{"plan", "--vram-budget", "12"}, "for instance 12G or 900M, or auto"},
+        {{"plan", "--vram-budget", "12K"}, "for instance 12G or 900M, or auto"},
+        {{"plan", "--vram-budget", "-1G"}, "for instance 12G or 900M, or auto"},
+        {{"plan", "--vram-budget", "1.2.3G"}, "for instance 12G or 900M, or auto"},
+        {{"plan", "--vram-budget", "9999999999G"}, "for instance 12G or 900M, or auto"},
     };
     fixture *f = *state;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
@@ -217,7 +57,8 @@ static void wrong_usage_names_the_fix(void **state)
 
 static void every_command_has_help(void **state)
 {
-    static const char *const names[] = {"generate", "demo", "camera", "info", "plan", "eval", "bench"};
+    static const char *const names[] = {"generate", "refine", "prompt", "demo", "camera",
+                                        "info",     "plan",   "eval",   "bench"};
     static const struct {
         const char *command, *part, *fragment;
     } parts[] = {{"camera", "make", "--list"},     {"camera", "convert", "--axes"}, {"camera", "plot", "--html"},
@@ -225,8 +66,8 @@ static void every_command_has_help(void **state)
                  {"eval", "video", "PSNR"}};
     fixture *f = *state;
     assert_int_equal(RUN(f, "help"), 0);
-    for (int i = 0; i < 7; i++) assert_holds(f->out, names[i]);
-    for (int i = 0; i < 7; i++) {
+    for (int i = 0; i < 9; i++) assert_holds(f->out, names[i]);
+    for (int i = 0; i < 9; i++) {
         assert_int_equal(RUN(f, "help", names[i]), 0);
         assert_holds(f->out, names[i]);
         assert_holds(f->out, "--help");
@@ -389,6 +230,11 @@ static void info_counts_parameters(void **state)
     assert_int_equal((int)number(dit, "heads"), 2);
     assert_int_equal(strlen(cJSON_GetObjectItem(dit, "fingerprint")->valuestring), 64);
     assert_int_equal((int)number(cJSON_GetObjectItem(tree, "text_encoder"), "vocabulary"), 420);
+    const cJSON *refiner = cJSON_GetObjectItem(tree, "refiner"), *parts = cJSON_GetObjectItem(refiner, "transformer");
+    assert_string_equal(cJSON_GetObjectItem(refiner, "mode")->valuestring, "one-shot");
+    assert_int_equal((int)number(parts, "parameters"), 451768);
+    assert_int_equal((int)number(parts, "parameters_read"), 256144);
+    assert_int_equal(strlen(cJSON_GetObjectItem(parts, "fingerprint")->valuestring), 64);
     cJSON_Delete(tree);
     free(model);
     free(toy);
@@ -425,6 +271,29 @@ static void info_says_what_is_missing(void **state)
     free(broken);
 }
 
+/* A clip of 20 s: everything stays in 24 GiB; in 7 the transformer's weights stream; in 1 nothing works. */
+static void plan_keeps_to_a_budget(void **state)
+{
+    fixture *f = *state;
+    assert_int_equal(RUN(f, "plan", "--frames", "321", "--rate", "1", "--no-refiner", "--vram-budget", "24G"), 0);
+    assert_holds(f->out, "within 24.0 GiB");
+    assert_holds(f->out, "resident");
+    assert_null(strstr(f->out, "streamed"));
+    assert_int_equal(RUN(f, "plan", "--frames", "321", "--rate", "1", "--vram-budget", "7g", "--json"), 0);
+    cJSON *tree = parse_output(f);
+    const cJSON *denoise = cJSON_GetArrayItem(cJSON_GetObjectItem(tree, "stages"), 2);
+    assert_string_equal(cJSON_GetObjectItem(tree, "compute")->valuestring, "BF16");
+    assert_true(number(denoise, "gpu_streamed_bytes") > 0 && number(denoise, "gpu_weight_bytes") > 5e9);
+    assert_true(number(denoise, "gpu_bytes") <= 7.0 * (1 << 30));
+    assert_true(number(denoise, "gpu_bytes") > 6.7 * (1 << 30)); /* the room is used */
+    assert_true(number(denoise, "gpu_smallest_budget") < number(denoise, "gpu_bytes"));
+    cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "plan", "--frames", "321", "--rate", "1", "--vram-budget", "1024MiB"), 0);
+    assert_holds(f->out, "does not fit");
+    assert_int_equal(RUN(f, "plan", "--frames", "33", "--rate", "1", "--vram-budget", "auto"), 0);
+    assert_null(strstr(f->out, "On a GPU"));
+}
+
 static void plan_knows_the_release(void **state)
 {
     fixture *f = *state;
@@ -435,8 +304,23 @@ static void plan_knows_the_release(void **state)
     assert_true(number(tree, "dit_parameters") == 2661800448.0);
     assert_true(fabs(number(tree, "dit_forward_flops") / 1e12 - 1541.5) < 0.05);
     assert_true(number(tree, "seconds") > 0);
-    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(tree, "stages")), 4);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(tree, "stages")), 6);
+    assert_true(number(tree, "refiner_parameters") == 13041520768.0);
+    /* Three steps of 11.33 PFLOP, of which the first frame's part is taken once. */
+    const cJSON *refine = cJSON_GetArrayItem(cJSON_GetObjectItem(tree, "stages"), 4);
+    assert_string_equal(cJSON_GetObjectItem(refine, "stage")->valuestring, "refine");
+    assert_int_equal((int)number(refine, "passes"), 3);
+    assert_true(fabs(number(refine, "flops_a_pass") / 1e15 - 11.31) < 0.01);
+    assert_true(fabs(number(refine, "flops") / 1e15 - 33.95) < 0.05);
     cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "plan", "--frames", "961", "--rate", "100", "--refiner-mode", "blocks", "--json"), 0);
+    tree = parse_output(f);
+    refine = cJSON_GetArrayItem(cJSON_GetObjectItem(tree, "stages"), 4);
+    assert_int_equal((int)number(refine, "passes"), 40 * 4 - 1);
+    assert_true(fabs(number(refine, "flops") / 1e15 - 13.7) < 0.1);
+    cJSON_Delete(tree);
+    assert_int_equal(RUN(f, "plan", "--frames", "961", "--rate", "100", "--no-refiner"), 0);
+    assert_null(strstr(f->out, "refine"));
     char *toy = absolute(f, "models/toyworld");
     assert_int_equal(RUN(f, "plan", "--model", toy, "--frames", "30", "--steps", "20"), 0);
     assert_holds(f->err, "33 frames instead of 30");
@@ -449,22 +333,6 @@ static void plan_knows_the_release(void **state)
 
 /* ---- generate ---------------------------------------------------------------------------------------------------- */
 
-/* The tiny model at its smallest, with further arguments behind. One thread: waiting ones would slow a busy machine. */
-static int generate(fixture *f, const char *const *more, pid_t *started)
-{
-    const char *arguments[MOST_ARGUMENTS + 1] = {"generate", "--size", "96x64", "--threads", "1", "--model"};
-    char *model = absolute(f, tiny);
-    int count = 6;
-    arguments[count++] = model;
-    while (*more != NULL && count < MOST_ARGUMENTS) arguments[count++] = *more++;
-    arguments[count] = NULL;
-    const pid_t child = start(f, arguments, -1);
-    free(model);
-    if (started != NULL) *started = child;
-    return started != NULL ? 0 : finish(f, child);
-}
-#define GENERATE(f, ...) generate(f, (const char *const[]){__VA_ARGS__, NULL}, NULL)
-
 /* Poses of which one number is no number. */
 static void write_bad_poses(const fixture *f)
 {
@@ -473,13 +341,6 @@ static void write_bad_poses(const fixture *f)
     values[4 * 16 + 3] = NAN;
     char *path = swm_path_join(NULL, f->place, "poses.npy");
     assert_int_equal(swm_npy_save(path, SWM_F32, 3, (const int64_t[]){9, 4, 4}, values, NULL), 0);
-    free(path);
-}
-
-static void forget(const fixture *f, const char *name)
-{
-    char *path = swm_path_join(NULL, f->place, name);
-    assert_int_equal(remove(path), 0);
     free(path);
 }
 
@@ -512,9 +373,22 @@ static void bad_input_leaves_one_line_and_nothing_else(void **state)
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "1,2,3,4,5"}, "fx,fy,cx,cy"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--intrinsics", "nan,1,1,1"}, "fx,fy,cx,cy"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cuda"}, "--device cpu"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--device", "cpu", "--vram-budget",
+          "8G"},
+         "leave the budget away"},
         {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--dit", "none.safetensors"},
          "none.safetensors"},
         {{"--image", picture, "--action", "w-8", "--prompt-embeddings", "text.png", "--fov", "60"}, "text.png"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--refiner-prompt-embeddings",
+          "text.png"},
+         "text.png"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--refiner-sink", "2"}, "sink of 2"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--refiner-sigmas", "0.1,0.9"}, "0.9"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--frames", "1"}, "--no-refiner"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--refiner", "nowhere"}, "nowhere"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--save-latents", "no/such/place"},
+         "no/such/place"},
+        {{"--image", picture, "--action", "w-8", "--prompt", "x", "--fov", "60", "--refiner-lora", "none:0.5"}, "none"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const int status = generate(f, cases[i].arguments, NULL);
@@ -543,7 +417,11 @@ static void generate_makes_a_video_and_tells_how(void **state)
     cJSON *tree = parse_output(f);
     assert_string_equal(cJSON_GetObjectItem(tree, "video")->valuestring, "clip.mp4");
     assert_string_equal(cJSON_GetObjectItem(tree, "sidecar")->valuestring, "clip.json");
-    assert_int_equal((int)number(cJSON_GetObjectItem(tree, "run"), "frames"), 9);
+    /* Refined, hence without the picture's own frame. */
+    const cJSON *told = cJSON_GetObjectItem(tree, "run");
+    assert_int_equal((int)number(told, "frames"), 8);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(told, "c2w")), 8);
+    assert_string_equal(cJSON_GetObjectItem(cJSON_GetObjectItem(told, "refiner"), "mode")->valuestring, "one-shot");
     cJSON_Delete(tree);
     swm_error error = {0};
     swm_video_info info;
@@ -552,7 +430,7 @@ static void generate_makes_a_video_and_tells_how(void **state)
     if (reader == NULL) fail_msg("%s", error.text);
     assert_int_equal(info.width, 96);
     assert_int_equal(info.height, 64);
-    assert_int_equal(info.frames, 9);
+    assert_int_equal(info.frames, 8);
     swm_video_reader_close(reader);
     free(video);
     /* Without progress and from the saved prompt: the path is all there is to read. */
@@ -665,6 +543,7 @@ int test_cli(void)
         TEST(info_counts_parameters),
         TEST(info_says_what_is_missing),
         TEST(plan_knows_the_release),
+        TEST(plan_keeps_to_a_budget),
         TEST(bad_input_leaves_one_line_and_nothing_else),
         TEST(generate_makes_a_video_and_tells_how),
         TEST(demo_films_the_toy_world),

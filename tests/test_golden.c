@@ -46,7 +46,7 @@ FILE_TEST(test_file_dit_bidirectional_d112, "tests/golden/dit_bidirectional_d112
 FILE_TEST(test_file_dit_chunk_causal, "tests/golden/dit_chunk_causal.safetensors", 5)
 FILE_TEST(test_file_dit_streaming, "tests/golden/dit_streaming.safetensors", 6)
 FILE_TEST(test_file_refiner, "tests/golden/refiner.safetensors", 9)
-FILE_TEST(test_file_pipeline, "tests/golden/pipeline.safetensors", 15)
+FILE_TEST(test_file_pipeline, "tests/golden/pipeline.safetensors", 18)
 FILE_TEST(test_file_toyworld, "models/toyworld/demo/reference.safetensors", 7)
 
 /* ---- the comparer itself ------------------------------------------------------------------------------------------ */

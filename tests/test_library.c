@@ -75,7 +75,11 @@ static int count_frames(void *user, int64_t first, int64_t count, const uint8_t 
     return w->stop_after > 0 && w->frames >= w->stop_after;
 }
 
-static swm_events watched(watch *w) { return (swm_events){w, count_notice, count_progress, ask_stop, count_frames}; }
+static swm_events watched(watch *w)
+{
+    return (swm_events){
+        .user = w, .notice = count_notice, .progress = count_progress, .stop = ask_stop, .frames = count_frames};
+}
 
 static void frames_come_in_order_and_again_the_same(void **state)
 {
@@ -205,6 +209,89 @@ static void example_makes_a_video(void **state)
     assert_int_equal(run(command), 0);
 }
 
+/* ---- the second stage -------------------------------------------------------------------------------------------- */
+
+typedef struct stages {
+    int64_t frames, stage1_frames;
+    char seen[256]; /* names of the stages, in order */
+} stages;
+
+static int count_refined(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height)
+{
+    stages *s = user;
+    (void)rgb, (void)width, (void)height;
+    assert_int_equal(first, s->frames);
+    s->frames += count;
+    return 0;
+}
+
+static int count_stage1(void *user, int64_t first, int64_t count, const uint8_t *rgb, int width, int height)
+{
+    stages *s = user;
+    (void)rgb, (void)width, (void)height;
+    assert_int_equal(first, s->stage1_frames);
+    assert_int_equal(s->frames, 0);
+    s->stage1_frames += count;
+    return 0;
+}
+
+static void note_stage(void *user, const swm_progress *progress)
+{
+    stages *s = user;
+    if (progress->step != 0) return;
+    size_t length = strlen(s->seen);
+    snprintf(s->seen + length, sizeof s->seen - length, "%s ", progress->stage);
+}
+
+static void refined_clips_lose_the_picture(void **state)
+{
+    (void)state;
+    swm_message message = {{0}};
+    swm_model *model = swm_model_open("tests/golden/tiny_random_model", NULL, &message);
+    assert_string_equal(message.text, "");
+    assert_true(swm_model_has_refiner(model));
+    swm_request request = toy_request(model);
+    request.prompt = "a road";
+    request.threads = 1;
+    request.action = "w-40";
+    stages s = {0};
+    swm_events events = {.user = &s, .frames = count_refined, .stage1_frames = count_stage1, .progress = note_stage};
+    assert_int_equal(swm_generate(model, &request, &events, NULL, &message), 0);
+    assert_string_equal(s.seen, "prompt encode denoise decode_stage1 refiner_prompt refine decode ");
+    assert_int_equal(s.stage1_frames, 41);
+    assert_int_equal(s.frames, 40);
+    s = (stages){0};
+    request.no_refiner = true;
+    assert_int_equal(swm_generate(model, &request, &events, NULL, &message), 0);
+    assert_string_equal(s.seen, "prompt encode denoise decode ");
+    assert_int_equal(s.stage1_frames, 0);
+    assert_int_equal(s.frames, 41);
+    const struct {
+        const char *says;
+        swm_request request;
+    } cases[] = {
+        {"latents and a picture", {.latents = "l", .image = picture}},
+        {"latents and an action", {.latents = "l", .action = "w-8"}},
+        {"latents and intrinsics", {.latents = "l", .fov = 60}},
+        {"cannot be opened", {.latents = "tests/nowhere"}},
+        {"no refiner is there or wanted",
+         {.image = picture, .action = "w-8", .prompt = "x", .no_refiner = true, .refiner_prompt_embeddings = "x"}},
+        {"in one shot",
+         {.image = picture, .action = "w-8", .prompt = "x", .refiner_block = 3, .refiner_mode = SWM_REFINER_ONE_SHOT}},
+        {"blocks of -1", {.image = picture, .action = "w-8", .prompt = "x", .refiner_block = -1}},
+        {"window of -1", {.image = picture, .action = "w-8", .prompt = "x", .refiner_window = -1}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        assert_int_equal(swm_generate(model, &cases[i].request, NULL, NULL, &message), -1);
+        if (strstr(message.text, cases[i].says) == NULL) fail_msg("no \"%s\" in: %s", cases[i].says, message.text);
+    }
+    swm_model_close(model);
+    const swm_model_options without = {.no_refiner = true};
+    model = swm_model_open("tests/golden/tiny_random_model", &without, &message);
+    assert_false(swm_model_has_refiner(model));
+    swm_model_close(model);
+}
+
 int test_library(void);
 int test_library(void)
 {
@@ -213,6 +300,7 @@ int test_library(void)
         cmocka_unit_test(a_receiver_and_a_user_can_stop),
         cmocka_unit_test(bad_requests_are_refused),
         cmocka_unit_test(sidecars_stand_beside),
+        cmocka_unit_test(refined_clips_lose_the_picture),
         cmocka_unit_test(example_makes_a_video),
     };
     return cmocka_run_group_tests_name("library", tests, NULL, NULL);

@@ -254,7 +254,7 @@ static void depthwise_glu_matches_a_naive_loop(void **state)
         swm_mark mark = swm_mark_of(b);
         swm_tensor x = RANDOM(b, 3, tokens, channels);
         swm_tensor y = swm_depthwise_glu(b, x, SWM_TENSOR(cases[n].dtype, stored, channels, 1, 3, 3),
-                                         SWM_TENSOR(SWM_F32, bias, channels), height, width);
+                                         SWM_TENSOR(SWM_F32, bias, channels), height, width, false);
         for (int64_t p = 0; p < tokens; p++)
             for (int64_t c = 0; c < half; c++) {
                 double sum[2] = {(double)bias[c], (double)bias[c + half]};
@@ -805,6 +805,84 @@ static void temporal_tiles_fit_together(void **state)
     close_fixture(&f);
 }
 
+/* A convolution over a video in spans, first spans of one frame and spans that leave nothing included, against the whole
+ * of it: the same bits. With the residual as the result, and without. */
+static void conv_in_spans_is_conv_of_the_whole(void **state)
+{
+    (void)state;
+    static const int64_t spans[][6] = {{5}, {1, 4}, {4, 1}, {1, 1, 1, 1, 1}, {2, 2, 1}};
+    enum { T = 5, H = 3, W = 4, I = 6, O = 19 };
+    swm_backend *b = open_cpu(1, 8 << 20);
+    swm_tensor x = RANDOM(b, 3, T, H, W, I), residual = RANDOM(b, 4, T, H, W, O);
+    swm_conv3d how = {.weight = RANDOM(b, 1, O, I, 3, 3, 3),
+                      .bias = RANDOM(b, 2, O),
+                      .reflect = true,
+                      .norm_silu = true,
+                      .residual = residual};
+    swm_tensor whole = swm_conv(b, x, &how);
+    for (size_t n = 0; n < sizeof spans / sizeof spans[0]; n++) {
+        swm_mark mark = swm_mark_of(b);
+        swm_tensor y = SWM_TAKE(b, SWM_F32, T, H, W, O);
+        swm_copy(b, y, residual);
+        how.cache = RANDOM(b, 5, 2, H + 2, W + 2, I);
+        how.cache_filled = false;
+        int64_t first = 0, done = 0;
+        for (const int64_t *count = spans[n]; *count > 0; first += *count++) {
+            how.open = first + *count < T;
+            int64_t frames = swm_conv_frames(&how, *count);
+            how.residual = swm_rows(y, done, frames);
+            swm_conv_to(b, how.residual, swm_rows(x, first, *count), &how);
+            how.cache_filled = true;
+            done += frames;
+        }
+        assert_int_equal(done, T);
+        assert_memory_equal(y.data, whole.data, swm_bytes(whole));
+        swm_release(b, mark);
+    }
+    close_backend(b);
+}
+
+static void run_random(const fixture *f, swm_backend *b, void *user)
+{
+    tile_job *t = user;
+    t->film = (film){0};
+    swm_tensor z = RANDOM(b, 7, t->latents, t->height, t->width, f->vae->config.latent_channels);
+    assert_int_equal(swm_vae_decode(b, f->vae, z, &t->tiling, keep_frames, &t->film), 0);
+    assert_int_equal(t->film.frames, 8 * t->latents - 7);
+}
+
+/* However the decoder cuts its way through a clip, every bit of every frame is the same, causal or not. Spans of one
+ * element mean one frame of input to every stage at a time; the others cut some levels and not others. */
+static void spans_make_the_same_frames(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"tests/golden/vae.safetensors", "tests/golden/vae_causal.safetensors"};
+    static const int64_t latents[] = {1, 2, 3, 9};
+    for (int model = 0; model < 2; model++) {
+        fixture f;
+        open_golden(&f, paths[model]);
+        const swm_vae_config *config = &f.vae->config;
+        for (size_t i = 0; i < sizeof latents / sizeof latents[0]; i++) {
+            tile_job whole = {latents[i], 2, 3, {0}, {0}};
+            plan_and_run(&f, run_random, &whole);
+            assert_int_equal(whole.film.spans, 1);
+            int64_t level = 6 * config->decoder_channels[0]; /* elements a latent, twice as many on the next level */
+            const int64_t spans[] = {1, 5 * level, 9 * level, 40 * level};
+            for (size_t k = 0; k < sizeof spans / sizeof spans[0]; k++) {
+                tile_job cut = whole;
+                cut.tiling.span = spans[k];
+                plan_and_run(&f, run_random, &cut);
+                assert_true(cut.film.spans > 1 || latents[i] < 3 || k == 3);
+                assert_memory_equal(cut.film.values, whole.film.values,
+                                    (size_t)(whole.film.frames * whole.film.size) * sizeof(float));
+                free(cut.film.values);
+            }
+            free(whole.film.values);
+        }
+        close_fixture(&f);
+    }
+}
+
 static bool interrupt(void *user)
 {
     (void)user;
@@ -826,10 +904,18 @@ static void a_callback_can_stop_the_decoding(void **state)
     assert_int_equal(b->scratch.used, used);
     free(shown.values);
 
+    shown = (film){.stop_after = 2};
+    const swm_vae_tiling cut = {.span = 1};
+    assert_int_equal(swm_vae_decode(b, f.vae, z, &cut, keep_frames, &shown), -1);
+    assert_int_equal(shown.spans, 2);
+    assert_int_equal(b->scratch.used, used);
+    free(shown.values);
+
     shown = (film){0};
     b->interrupted = interrupt; /* a failed backend shows nothing */
     assert_int_equal(swm_vae_decode(b, f.vae, z, &tiling, keep_frames, &shown), -1);
     assert_int_equal(swm_vae_decode(b, f.vae, z, NULL, keep_frames, &shown), -1);
+    assert_int_equal(swm_vae_decode(b, f.vae, z, &cut, keep_frames, &shown), -1);
     assert_int_equal(shown.spans, 0);
     assert_int_equal(b->scratch.used, used);
     swm_error error = {0};
@@ -921,7 +1007,8 @@ static void the_released_size_is_planned(void **state)
     int64_t shown = 0;
     assert_int_equal(swm_vae_decode(plan, vae, z, NULL, count_frames, &shown), 0);
     assert_int_equal(shown, 961);
-    assert_true(fabs(plan->work.flops * 1e-12 - 1085.6) < 0.1);
+    assert_true(fabs(plan->work.flops * 1e-12 - 1085.6) < 0.1); /* nothing twice */
+    assert_true(plan->scratch.peak < (size_t)6000 << 20);
     plan->work = (swm_work){0};
     plan->scratch.peak = plan->scratch.used;
     shown = 0;
@@ -987,6 +1074,8 @@ int test_vae(void)
         cmocka_unit_test(statistics_invert_each_other),
         cmocka_unit_test(spatial_tiles_fit_together),
         cmocka_unit_test(temporal_tiles_fit_together),
+        cmocka_unit_test(conv_in_spans_is_conv_of_the_whole),
+        cmocka_unit_test(spans_make_the_same_frames),
         cmocka_unit_test(a_callback_can_stop_the_decoding),
         cmocka_unit_test(encoded_tiles_are_blended),
         cmocka_unit_test(encoded_tiles_fit_together),

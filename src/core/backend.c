@@ -12,7 +12,13 @@
 swm_backend *swm_backend_open_plan(swm_dtype compute, swm_error *error)
 {
     swm_backend *b = swm_allocate(error, 1, sizeof *b);
-    if (b != NULL) *b = (swm_backend){.name = "plan", .compute = compute};
+    swm_weight_list *weights = swm_allocate(error, 1, sizeof *weights);
+    if (b == NULL || weights == NULL) {
+        free(weights);
+        free(b);
+        return NULL;
+    }
+    *b = (swm_backend){.name = "plan", .compute = compute, .device = weights};
     return b;
 }
 
@@ -31,6 +37,10 @@ void swm_backend_close(swm_backend *b)
     if (b->kernels != NULL) {
         b->kernels->release(b, b->scratch.base);
         b->kernels->close(b);
+    } else {
+        swm_weight_list weights = swm_plan_weights(b);
+        swm_weight_list_free(&weights);
+        free(b->device);
     }
     free(b);
 }
@@ -69,6 +79,30 @@ int swm_backend_check(swm_backend *b, swm_error *error)
     return -1;
 }
 
+swm_device_report swm_backend_device(swm_backend *b)
+{
+    swm_device_report report = {0};
+    if (b->kernels != NULL) b->kernels->report(b, &report);
+    return report;
+}
+
+void swm_backend_stamp(swm_backend *b, size_t index)
+{
+    if (b->kernels != NULL) b->kernels->stamp(b, index);
+}
+
+double swm_backend_between(swm_backend *b, size_t from, size_t to)
+{
+    return b->kernels != NULL ? b->kernels->between(b, from, to) : 0;
+}
+
+static const swm_tensor absent = {0};
+
+static void observe(swm_backend *b, const char *op, swm_tensor x, swm_tensor y, swm_tensor z)
+{
+    if (b->observe != NULL) b->observe(b->observer, b, op, (swm_tensor[]){x, y, z});
+}
+
 swm_tensor swm_take(swm_backend *b, swm_dtype dtype, int rank, const int64_t *shape)
 {
     swm_tensor t = swm_tensor_make(dtype, NULL, rank, shape);
@@ -81,6 +115,7 @@ static swm_tensor take_like(swm_backend *b, swm_tensor like) { return swm_take(b
 swm_tensor swm_upload(swm_backend *b, swm_dtype dtype, const float *values, int rank, const int64_t *shape)
 {
     swm_tensor t = swm_take(b, dtype, rank, shape);
+    observe(b, "upload", t, absent, absent);
     if (running(b)) b->kernels->upload(b, t, values);
     return t;
 }
@@ -89,6 +124,7 @@ swm_tensor swm_upload_computed(swm_backend *b, swm_dtype dtype, swm_fill_functio
                                const int64_t *shape)
 {
     swm_tensor t = swm_take(b, dtype, rank, shape);
+    observe(b, "upload", t, absent, absent);
     if (!running(b)) return t;
     float *values = swm_allocate(&b->error, (size_t)swm_count(t), sizeof(float));
     if (values == NULL) return t;
@@ -101,24 +137,32 @@ swm_tensor swm_upload_computed(swm_backend *b, swm_dtype dtype, swm_fill_functio
 void swm_download(swm_backend *b, float *values, swm_tensor t)
 {
     SWM_REQUIRE(t.dtype != SWM_U8, "bytes downloaded as floats");
+    observe(b, "download", t, absent, absent);
     if (running(b)) b->kernels->download(b, values, t);
 }
 
 void swm_download_bytes(swm_backend *b, uint8_t *values, swm_tensor t)
 {
     SWM_REQUIRE(t.dtype == SWM_U8, "%s downloaded as bytes", swm_dtype_name(t.dtype));
+    observe(b, "download", t, absent, absent);
     if (running(b)) b->kernels->download(b, values, t);
 }
 
 const void *swm_weights_use(swm_backend *b, const void *weights, size_t bytes)
 {
     SWM_REQUIRE(bytes % sizeof(swm_tensor) == 0, "%zu bytes are no struct of tensors", bytes);
-    return b->kernels != NULL ? b->kernels->weights_use(b, weights, bytes) : weights;
+    observe(b, "weights", absent, absent, absent);
+    if (b->kernels != NULL) return b->kernels->weights_use(b, weights, bytes);
+    if (!swm_failed(&b->error)) swm_weight_list_use(b->device, weights, bytes, b->compute, &b->error);
+    return weights;
 }
 
 void swm_weights_done(swm_backend *b, const void *weights)
 {
-    if (b->kernels != NULL) b->kernels->weights_done(b, weights);
+    if (b->kernels != NULL)
+        b->kernels->weights_done(b, weights);
+    else if (!swm_failed(&b->error))
+        swm_weight_list_done(b->device, weights);
 }
 
 void swm_weights_leave(swm_backend *b)
@@ -151,14 +195,15 @@ static void require_shape(const char *op, swm_tensor t, int rank, const int64_t 
 
 static void require_same(const char *op, swm_tensor x, swm_tensor y) { require_shape(op, x, y.rank, y.shape); }
 
-static void account(swm_backend *b, double flops, swm_tensor x, swm_tensor y, swm_tensor z)
+/* Ops call `account`, which knows the op by the function it stands in: swm_add is "add". */
+static void account_op(const char *function, swm_backend *b, double flops, swm_tensor x, swm_tensor y, swm_tensor z)
 {
+    observe(b, strncmp(function, "swm_", 4) == 0 ? function + 4 : function, x, y, z);
     b->work.operations++;
     b->work.flops += flops;
     b->work.bytes += (double)swm_bytes(x) + (double)swm_bytes(y) + (double)swm_bytes(z);
 }
-
-static const swm_tensor absent = {0};
+#define account(...) account_op(__func__, __VA_ARGS__)
 
 void swm_copy(swm_backend *b, swm_tensor to, swm_tensor from)
 {
@@ -449,7 +494,8 @@ swm_tensor swm_gdn_scan(swm_backend *b, const swm_gdn *how)
 
 /* ---- convolutions of the FFN -------------------------------------------------------------------------------------- */
 
-swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w)
+swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w,
+                             bool silu)
 {
     SWM_REQUIRE(x.rank == 2 && x.shape[0] % (h * w) == 0 && x.shape[1] % 2 == 0, "depthwise_glu: %s on %lldx%lld",
                 swm_describe(x).text, (long long)h, (long long)w);
@@ -457,7 +503,7 @@ swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, sw
     REQUIRE_SHAPE("depthwise_glu", bias, x.shape[1]);
     swm_tensor y = SWM_TAKE(b, b->compute, x.shape[0], x.shape[1] / 2);
     account(b, 18.0 * (double)swm_count(x), x, y, weight);
-    if (running(b)) b->kernels->depthwise_glu(b, y, x, weight, bias, h, w);
+    if (running(b)) b->kernels->depthwise_glu(b, y, x, weight, bias, h, w, silu);
     return y;
 }
 
@@ -505,15 +551,6 @@ swm_tensor swm_pack_states(swm_backend *b, swm_tensor states)
     return y;
 }
 
-swm_tensor swm_embed(swm_backend *b, swm_tensor table, const int32_t *ids, int64_t count, float scale)
-{
-    SWM_REQUIRE(table.rank == 2 && count > 0, "embed: %lld rows of %s", (long long)count, swm_describe(table).text);
-    swm_tensor y = SWM_TAKE(b, b->compute, count, table.shape[1]);
-    account(b, 0, y, y, absent);
-    if (running(b)) b->kernels->embed(b, y, table, ids, scale);
-    return y;
-}
-
 void swm_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads)
 {
     SWM_REQUIRE(x.rank == 2 && heads > 0 && x.shape[1] % (2 * heads) == 0, "rotate_half: %s in %lld heads",
@@ -525,37 +562,53 @@ void swm_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t 
 
 /* ---- video autoencoder -------------------------------------------------------------------------------------------- */
 
-swm_tensor swm_conv(swm_backend *b, swm_tensor x, const swm_conv3d *how)
+void swm_conv_to(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how)
 {
-    SWM_REQUIRE(x.rank == 4 && (!how->reflect || (x.shape[1] > 1 && x.shape[2] > 1)), "conv: input %s",
-                swm_describe(x).text);
-    int64_t frames = x.shape[0], height = x.shape[1], width = x.shape[2], in = x.shape[3], out = how->weight.shape[0];
+    SWM_REQUIRE(x.rank == 4 && x.shape[0] > 0 && (!how->reflect || (x.shape[1] > 1 && x.shape[2] > 1)),
+                "conv: input %s", swm_describe(x).text);
+    int64_t height = x.shape[1], width = x.shape[2], in = x.shape[3], out = how->weight.shape[0];
+    int64_t frames = swm_conv_frames(how, x.shape[0]);
     REQUIRE_SHAPE("conv", how->weight, out, in, 3, 3, 3);
     REQUIRE_SHAPE("conv", how->bias, out);
-    swm_tensor y = SWM_TAKE(b, b->compute, frames, height, width, out);
+    REQUIRE_SHAPE("conv", y, frames, height, width, out);
     if (swm_present(how->residual)) require_same("conv", how->residual, y);
-    if (swm_present(how->cache)) {
-        SWM_REQUIRE(how->causal, "conv: a cache needs a causal convolution, not %s", swm_describe(x).text);
-        REQUIRE_SHAPE("conv", how->cache, 2, height + 2, width + 2, in);
-    }
+    if (swm_present(how->cache)) REQUIRE_SHAPE("conv", how->cache, 2, height + 2, width + 2, in);
+    SWM_REQUIRE(swm_present(how->cache) || !(how->cache_filled || how->open), "conv: spans of %s without a cache",
+                swm_describe(x).text);
     swm_mark mark = swm_mark_of(b);
     swm_tensor padded = SWM_TAKE(b, b->compute, frames + 2, height + 2, width + 2, in);
     account(b, 2.0 * (double)(frames * height * width) * (double)swm_count(how->weight), x, y, how->weight);
     if (running(b)) b->kernels->conv(b, y, x, how, padded);
     swm_release(b, mark);
+}
+
+swm_tensor swm_conv(swm_backend *b, swm_tensor x, const swm_conv3d *how)
+{
+    SWM_REQUIRE(x.rank == 4, "conv: input %s", swm_describe(x).text);
+    swm_tensor y =
+        SWM_TAKE(b, b->compute, swm_conv_frames(how, x.shape[0]), x.shape[1], x.shape[2], how->weight.shape[0]);
+    swm_conv_to(b, y, x, how);
     return y;
 }
 
-swm_tensor swm_upsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, bool drop_first)
+void swm_upsample_merge_to(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first)
 {
     SWM_REQUIRE(y.rank == 4 && x.rank == 4 && y.shape[3] % 8 == 0 && x.shape[3] % 8 == 0 &&
                     y.shape[3] % x.shape[3] == 0,
                 "upsample_merge: %s and %s", swm_describe(y).text, swm_describe(x).text);
     REQUIRE_SHAPE("upsample_merge", x, y.shape[0], y.shape[1], y.shape[2], x.shape[3]);
-    swm_tensor out =
-        SWM_TAKE(b, b->compute, 2 * y.shape[0] - (drop_first ? 1 : 0), 2 * y.shape[1], 2 * y.shape[2], y.shape[3] / 8);
+    REQUIRE_SHAPE("upsample_merge", out, 2 * y.shape[0] - (drop_first ? 1 : 0), 2 * y.shape[1], 2 * y.shape[2],
+                  y.shape[3] / 8);
     account(b, 0, y, x, out);
     if (running(b)) b->kernels->upsample_merge(b, out, y, x, drop_first);
+}
+
+swm_tensor swm_upsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, bool drop_first)
+{
+    SWM_REQUIRE(y.rank == 4, "upsample_merge: %s", swm_describe(y).text);
+    swm_tensor out =
+        SWM_TAKE(b, b->compute, 2 * y.shape[0] - (drop_first ? 1 : 0), 2 * y.shape[1], 2 * y.shape[2], y.shape[3] / 8);
+    swm_upsample_merge_to(b, out, y, x, drop_first);
     return out;
 }
 

@@ -17,6 +17,7 @@
 #define SWM_BACKEND_H
 
 #include "core/arena.h"
+#include "core/residency.h"
 #include "core/tensor.h"
 
 typedef struct swm_backend swm_backend;
@@ -33,6 +34,16 @@ typedef struct swm_work {
  * profile and the NVTX range. The tensor lives only during the call. */
 typedef void (*swm_trace_function)(void *user, swm_backend *b, const char *name, swm_tensor value);
 
+/* Called before every op and every transfer, e.g. "linear", "upload", with its first three operands (absent ones have
+ * rank 0) and with b->work still without it. For profiles: what happens until the next call is this op's. */
+typedef void (*swm_observe_function)(void *user, swm_backend *b, const char *op, const swm_tensor operands[3]);
+
+/* The machine behind a backend. */
+typedef struct swm_device_report {
+    char name[128];             /* "NVIDIA H200" */
+    size_t memory_used, memory; /* bytes of the device, by all programs; 0 where there is no memory of its own */
+} swm_device_report;
+
 struct swm_backend {
     const char *name;           /* "cpu", "cuda", "plan" */
     const swm_kernels *kernels; /* NULL: plan */
@@ -42,10 +53,13 @@ struct swm_backend {
     swm_work work;
     swm_trace_function trace;
     void *trace_user;
+    swm_observe_function observe; /* NULL: nobody */
+    void *observer;
     bool (*interrupted)(void *user); /* asked between ops; true stops the run with an error */
     void *interrupted_user;
-    int threads;  /* of the CPU backend */
-    void *device; /* the backend's own state */
+    int threads;    /* of the CPU backend */
+    uint64_t limit; /* bytes of device memory; 0: what is free */
+    void *device;   /* the backend's own state */
 };
 
 /* ---- opening ---------------------------------------------------------------------------------------------------- */
@@ -66,8 +80,32 @@ void swm_backend_close(swm_backend *b);
 
 /* Size the arena, usually to the peak of a plan. Nothing may be taken from it at that time. */
 int swm_backend_reserve(swm_backend *b, size_t bytes, swm_error *error);
+
+/* Use no more device memory than this; 0: what is free. An error on a CPU, whose weights stay in their files. */
+int swm_backend_limit(swm_backend *b, uint64_t bytes, swm_error *error);
+/* What arena and weights may take together; SIZE_MAX where nobody counts. */
+size_t swm_backend_room(swm_backend *b);
+/* Device memory that a backend takes beside arena and weights: the driver's context, code, libraries, work spaces. About;
+ * a limit is understood to include it. */
+#define SWM_DEVICE_OVERHEAD ((size_t)768 << 20)
+/* Whether a stage of this arena and these weights fits, streamed if need be. The error names the stage, what it takes and
+ * the limit under which it would work. */
+int swm_backend_fits(swm_backend *b, const char *stage, size_t scratch, size_t least_weights, swm_error *error);
+/* Begin a stage: the arena gets exactly `scratch` bytes, the weights of the list (swm_plan_weights) the rest of the room.
+ * swm_weights_leave ends it. Weights that no list named get memory of their own when they are used. */
+int swm_backend_begin(swm_backend *b, const char *stage, size_t scratch, const swm_weight_list *weights,
+                      swm_error *error);
+/* The structs of weights that a plan backend was asked for since the last call; the caller frees the list. */
+swm_weight_list swm_plan_weights(swm_backend *b);
+
 /* Wait for the device and hand over the sticky error, which is cleared. 0 when there was none. */
 int swm_backend_check(swm_backend *b, swm_error *error);
+/* The machine: under plan, nothing. */
+swm_device_report swm_backend_device(swm_backend *b);
+/* Mark this point of the device's work as stamp `index`, counted from 0; costs no waiting. Nothing under plan. */
+void swm_backend_stamp(swm_backend *b, size_t index);
+/* Seconds of the device's time between two stamps; waits for both. */
+double swm_backend_between(swm_backend *b, size_t from, size_t to);
 
 /* ---- memory ----------------------------------------------------------------------------------------------------- */
 
@@ -94,11 +132,12 @@ void swm_download_bytes(swm_backend *b, uint8_t *values, swm_tensor t);
 void swm_copy(swm_backend *b, swm_tensor to, swm_tensor from); /* equal type and count */
 void swm_zero(swm_backend *b, swm_tensor t);
 
-/* A struct of bound weights (nothing but swm_tensor members) as the device sees it, resident until swm_weights_done.
- * On a CPU that is the struct itself; under a memory budget a GPU backend streams it in here. */
+/* A struct of bound weights (nothing but swm_tensor members) as the device sees it, there until swm_weights_done.
+ * On a CPU that is the struct itself; under a memory budget a GPU backend streams it in here. Both functions
+ * are given the struct that the model holds, never the one that swm_weights_use returned. */
 const void *swm_weights_use(swm_backend *b, const void *weights, size_t bytes);
 void swm_weights_done(swm_backend *b, const void *weights);
-/* The stage that used weights is over: what lies on the device may leave it. */
+/* The stage that used weights is over: what lies on the device leaves it. */
 void swm_weights_leave(swm_backend *b);
 
 /* Name an intermediate. printf-style. */
@@ -226,8 +265,9 @@ swm_tensor swm_gdn_scan(swm_backend *b, const swm_gdn *how);
 /* ---- convolutions of the FFN -------------------------------------------------------------------------------------- */
 
 /* depthwise 3x3 over each frame's h x w grid, zero padding, weight (2F,1,3,3), bias (2F); then first half * silu(second):
- * x (T*h*w,2F) -> (T*h*w,F). */
-swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w);
+ * x (T*h*w,2F) -> (T*h*w,F). silu: of silu(x) instead of x; x holds nothing of use afterwards. */
+swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w,
+                             bool silu);
 /* x + temporal convolution, dense, weight (C,C,3,1): left neighbour across chunks (tail (S,C) before the span, zero if
  * absent), right neighbour only inside a chunk. keep_tail: leave the last frame of x in tail. (T*S,C) -> (T*S,C). */
 swm_tensor swm_temporal_conv(swm_backend *b, swm_tensor x, swm_tensor weight, int64_t frames, swm_chunks chunks,
@@ -237,8 +277,6 @@ swm_tensor swm_temporal_conv(swm_backend *b, swm_tensor x, swm_tensor weight, in
 
 swm_tensor swm_channels_last(swm_backend *b, swm_tensor x);  /* (C,...) -> (...,C), rank kept */
 swm_tensor swm_channels_first(swm_backend *b, swm_tensor x); /* (...,C) -> (C,...) */
-/* Rows of the embedding times scale: table (V,C), ids on the host, each in 0..V-1 -> (count,C). */
-swm_tensor swm_embed(swm_backend *b, swm_tensor table, const int32_t *ids, int64_t count, float scale);
 /* States of a text encoder's L layers (L,N,C), to features (N,C*L), the layer running fastest: twice in a row, each
  * layer less its mean, by its range, times 8 (diffusers, pipelines/ltx2: pack_text_embeds). Sums and ranges are rounded to
  * the compute type between the steps, as the reference does. */
@@ -248,21 +286,38 @@ void swm_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t 
 
 /* ---- video autoencoder -------------------------------------------------------------------------------------------- */
 
-/* 3x3x3 convolution of a volume (T,H,W,I) -> (T,H,W,O), the frame axis padded by repetition: two copies of the first
- * frame in front (causal) or one copy at each end; the picture axes by zeros or by reflection. */
+/* 3x3x3 convolution of a volume (T,H,W,I) -> (T',H,W,O), the frame axis padded by repetition: two copies of the first
+ * frame in front (causal) or one copy at each end; the picture axes by zeros or by reflection.
+ *
+ * A video may come in spans, each of at least one frame, with the same result. A cache carries the last two padded frames
+ * from a span to the next, which has them in front of it. A convolution that is not causal is then a frame behind its
+ * input: T' is T-1 for the first span, T+1 for the last one, and T between, where the video is one span, and where the
+ * convolution is causal. T' may be 0. */
 typedef struct swm_conv3d {
     swm_tensor weight, bias; /* (O,I,3,3,3), (O) */
     bool causal, reflect;
     bool norm_silu;      /* pixel norm (eps 1e-8) over channels and SiLU on the way in, before padding */
-    swm_tensor residual; /* (T,H,W,O) added to the result; absent: none */
-    swm_tensor cache;    /* causal only: (2,H+2,W+2,I), the last two padded input frames; absent: none */
-    bool cache_filled;   /* false on the first call: the first frame is repeated and the cache only written */
+    swm_tensor residual; /* (T',H,W,O) added to the result; absent: none */
+    swm_tensor cache;    /* (2,H+2,W+2,I), read if filled, written always; absent: none */
+    bool cache_filled;   /* false: x starts the video, the first frame is repeated and the cache only written */
+    bool open;           /* the video goes on after x, so that its last frame is not repeated; needs a cache */
 } swm_conv3d;
+/* Frames that the padded input has in front of x and behind it, and T'. */
+static inline int64_t swm_conv_before(const swm_conv3d *how) { return how->causal || how->cache_filled ? 2 : 1; }
+static inline int64_t swm_conv_after(const swm_conv3d *how) { return how->causal || how->open ? 0 : 1; }
+static inline int64_t swm_conv_frames(const swm_conv3d *how, int64_t frames)
+{
+    return frames + swm_conv_before(how) + swm_conv_after(how) - 2;
+}
 swm_tensor swm_conv(swm_backend *b, swm_tensor x, const swm_conv3d *how);
+/* The same into y, which may be the residual. */
+void swm_conv_to(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how);
 
 /* Up-sampler: y (T,H,W,8K) and x (T,H,W,8R) with R dividing K -> (2T-drop,2H,2W,K): depth-to-space of y plus that of x
  * with its R channels tiled; `drop_first` removes the leading frame. Channel order c, time, row, column (column fastest). */
 swm_tensor swm_upsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, bool drop_first);
+/* The same into `out`. */
+void swm_upsample_merge_to(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
 /* Down-sampler: space-to-depth of y plus the group means of space-to-depth of x: stride (st,sh,sw), y (T,H,W,K/S),
  * x (T,H,W,I), S = st*sh*sw -> (T/st,H/sh,W/sw,K); each output channel averages I*S/K consecutive channels of x. */
 swm_tensor swm_downsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, const int stride[3]);
@@ -294,10 +349,17 @@ struct swm_kernels {
     void (*release)(swm_backend *b, void *memory);
     void (*close)(swm_backend *b);
     void (*synchronise)(swm_backend *b);
+    void (*report)(swm_backend *b, swm_device_report *report);
+    void (*stamp)(swm_backend *b, size_t index);
+    double (*between)(swm_backend *b, size_t from, size_t to);
     void (*upload)(swm_backend *b, swm_tensor to, const float *values);
     void (*download)(swm_backend *b, void *values, swm_tensor from); /* F32, or bytes for U8 */
     void (*copy)(swm_backend *b, swm_tensor to, swm_tensor from);
     void (*zero)(swm_backend *b, swm_tensor t);
+    /* Device memory for arena and weights, what they have now included. NULL: nobody counts. */
+    size_t (*room)(swm_backend *b);
+    /* Take the memory of a residency, whose owner the device becomes; NULL without `room`. False when refused. */
+    bool (*weights_arrange)(swm_backend *b, const swm_residency *residency);
     const void *(*weights_use)(swm_backend *b, const void *weights, size_t bytes);
     void (*weights_done)(swm_backend *b, const void *weights);
     void (*weights_leave)(swm_backend *b);
@@ -329,16 +391,16 @@ struct swm_kernels {
     void (*gdn_scan)(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work);
 
     void (*depthwise_glu)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                          int64_t w);
+                          int64_t w, bool silu);
     void (*temporal_conv)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,
                           swm_chunks chunks, swm_tensor tail, bool keep_tail);
 
     void (*transpose)(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
-    void (*embed)(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
     void (*pack_states)(swm_backend *b, swm_tensor y, swm_tensor states);
     void (*rotate_half)(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
-    /* padded (T+2,H+2,W+2,I): work space for the input as the convolution sees it. */
+    /* padded (T'+2,H+2,W+2,I): work space for the input as the convolution sees it. y may be the residual; without
+     * frames it leaves the cache to be written. */
     void (*conv)(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how, swm_tensor padded);
     void (*upsample_merge)(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
     void (*downsample_merge)(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);

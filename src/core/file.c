@@ -44,6 +44,25 @@ void swm_file_unmap(swm_mapping *mapping)
     *mapping = (swm_mapping){0};
 }
 
+void swm_copy_mapped(void *restrict to, const void *restrict from, size_t bytes, int threads)
+{
+    const size_t least = 1 << 20, page = 4096; /* a thread is not worth its while for less */
+    size_t part = (bytes / (size_t)(threads > 0 ? threads : 1) + page) / page * page;
+    if (part < least) part = least;
+    int64_t parts = (int64_t)((bytes + part - 1) / part);
+#pragma omp parallel for num_threads(parts) schedule(static) if (parts > 1)
+    for (int64_t i = 0; i < parts; i++) {
+        size_t first = (size_t)i * part, size = bytes - first < part ? bytes - first : part;
+        const char *source = (const char *)from + first;
+#ifdef MADV_POPULATE_READ
+        /* One call in place of a fault every few pages. Its failure means no more than faults. */
+        uintptr_t start = (uintptr_t)source / page * page;
+        madvise((void *)start, (uintptr_t)source + size - start, MADV_POPULATE_READ);
+#endif
+        memcpy((char *)to + first, source, size);
+    }
+}
+
 char *swm_file_read(const char *path, size_t limit, size_t *size, swm_error *error)
 {
     size_t length = 0;

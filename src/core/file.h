@@ -12,6 +12,9 @@ typedef struct swm_mapping {
 
 int swm_file_map(swm_mapping *mapping, const char *path, swm_error *error);
 void swm_file_unmap(swm_mapping *mapping);
+/* memcpy for gigabytes that may lie in a mapping and still have to come from the disk or the page cache: on several
+ * threads, pages asked for in bulk. */
+void swm_copy_mapped(void *restrict to, const void *restrict from, size_t bytes, int threads);
 
 /* The whole file as fresh memory with a NUL behind its last byte; NULL when it is missing, no regular file, or larger
  * than `limit` bytes. *size may be NULL. Free with free(). */

@@ -94,21 +94,14 @@ static void copy_frames(swm_tensor to, int64_t at, swm_tensor from, int64_t firs
     memcpy(swm_rows(to, at, count).data, swm_rows(from, first, count).data, (size_t)count * frame);
 }
 
-/* Border frames around the frames of x, which lie at 2 (causal) or 1; the cache changes hands here. */
+/* Frames in front of those of x and behind them; the cache changes hands here. */
 static void pad_time(swm_tensor padded, int64_t frames, const swm_conv3d *how)
 {
-    if (!how->causal) {
-        copy_frames(padded, 0, padded, 1, 1);
-        copy_frames(padded, frames + 1, padded, frames, 1);
-        return;
-    }
-    if (swm_present(how->cache) && how->cache_filled) {
-        copy_frames(padded, 0, how->cache, 0, 2);
-    } else {
-        copy_frames(padded, 0, padded, 2, 1);
-        copy_frames(padded, 1, padded, 2, 1);
-    }
-    if (swm_present(how->cache)) copy_frames(how->cache, 0, padded, frames, 2);
+    int64_t before = swm_conv_before(how);
+    if (how->cache_filled) copy_frames(padded, 0, how->cache, 0, 2);
+    for (int64_t t = 0; !how->cache_filled && t < before; t++) copy_frames(padded, t, padded, before, 1);
+    if (swm_conv_after(how) > 0) copy_frames(padded, before + frames, padded, before + frames - 1, 1);
+    if (swm_present(how->cache)) copy_frames(how->cache, 0, padded, padded.shape[0] - 2, 2);
 }
 
 /* ---- weights ---------------------------------------------------------------------------------------------------------- */
@@ -165,7 +158,7 @@ typedef struct conv_pass {
     const float *packed;
     run_table runs;
     int64_t channel, channels, first, outputs; /* input channels, output channels */
-    bool begin, end;                           /* start the sums at zero; add bias and residual */
+    bool begin, end; /* start the sums at zero and add the residual, which may lie where the sums go; add the bias */
     float bias[BLOCK];
 } conv_pass;
 
@@ -230,7 +223,7 @@ static void run_pass(swm_tensor y, const swm_conv3d *how, swm_tensor padded, con
         sum_group(sums, input, pass, count);
         for (int r = 0; r < count; r++) {
             for (int o = 0; pass->end && o < BLOCK; o++) sums[r][o] += pass->bias[o];
-            if (pass->end && swm_present(how->residual)) {
+            if (pass->begin && swm_present(how->residual)) {
                 const float *residual = swm_floats(how->residual) + (p + r) * stride + pass->first;
                 for (int64_t o = 0; o < pass->outputs; o++) sums[r][o] += residual[o];
             }
@@ -262,19 +255,15 @@ static void conv_block(swm_backend *b, swm_tensor y, const swm_conv3d *how, swm_
 void swm_cpu_conv(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how, swm_tensor padded)
 {
     int64_t frames = x.shape[0];
-    bool cached = swm_present(how->cache);
-    /* A lone frame without a past is repeated on both sides: sum the weights over time instead of the products. */
-    bool still = frames == 1 && !(cached && how->cache_filled);
-    pad_frames(b, padded, still ? 0 : how->causal ? 2 : 1, x, how);
-    if (!still) {
-        pad_time(padded, frames, how);
-    } else if (cached) {
-        copy_frames(how->cache, 0, padded, 0, 1);
-        copy_frames(how->cache, 1, padded, 0, 1);
-    }
+    /* A video of one frame, repeated on both sides: sum the weights over time instead of the products. A span of one
+     * frame is no such thing, for it has to give the same bits as a longer one. */
+    bool still = frames == 1 && !swm_present(how->cache);
+    pad_frames(b, padded, still ? 0 : swm_conv_before(how), x, how);
+    if (!still) pad_time(padded, frames, how);
+    if (swm_count(y) == 0) return;
 
     int taps = still ? 9 : TAPS;
-    int64_t positions = frames * x.shape[1] * x.shape[2], blocks = swm_divide_up(y.shape[3], BLOCK);
+    int64_t positions = y.shape[0] * x.shape[1] * x.shape[2], blocks = swm_divide_up(y.shape[3], BLOCK);
     /* Every range packs the weights again, which has to stay small beside its work: a few hundred positions at least. */
     int64_t ranges = swm_min(swm_divide_up(4 * b->threads, blocks), swm_max(1, positions / 256));
     int threads = threads_for(b, positions * taps * x.shape[3] * y.shape[3], SMALL_PRODUCT);
@@ -355,8 +344,9 @@ static void depthwise_row(float *restrict y, const float *frame, const float *pa
 }
 
 void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                           int64_t w)
+                           int64_t w, bool silu)
 {
+    if (silu) swm_cpu_silu(b, x, x);
     int64_t channels = x.shape[1], rows = x.shape[0] / w;
     int64_t packed = 11 * channels; /* floats of pack_depthwise */
     SWM_REQUIRE(packed + COLUMNS * channels <= SWM_CPU_WORKSPACE, "depthwise convolution of %lld channels",

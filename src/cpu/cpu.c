@@ -2,6 +2,7 @@
 #include "cpu/cpu.h"
 
 #include <omp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -12,6 +13,8 @@ typedef struct cpu_device {
     float *slots;
     int workspace_count;
     float *workspaces;
+    double *stamps;
+    size_t stamp_count;
 } cpu_device;
 
 float *swm_cpu_workspace(swm_backend *b)
@@ -49,12 +52,46 @@ static void release(swm_backend *b, void *memory)
 static void close_device(swm_backend *b)
 {
     cpu_device *device = b->device;
+    free(device->stamps);
     free(device->workspaces);
     free(device->slots);
     free(device);
 }
 
 static void synchronise(swm_backend *b) { (void)b; }
+
+/* "model name : AMD EPYC 7763" */
+static void report(swm_backend *b, swm_device_report *out)
+{
+    (void)b;
+    snprintf(out->name, sizeof out->name, "CPU");
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    for (char line[256]; file != NULL && fgets(line, sizeof line, file) != NULL;)
+        if (sscanf(line, "model name : %127[^\n]", out->name) == 1) break;
+    if (file != NULL) fclose(file);
+}
+
+static void stamp(swm_backend *b, size_t index)
+{
+    cpu_device *device = b->device;
+    if (index >= device->stamp_count) {
+        size_t count = 2 * index + 64;
+        double *stamps = swm_allocate(&b->error, count, sizeof *stamps);
+        if (stamps == NULL) return;
+        if (device->stamps != NULL) memcpy(stamps, device->stamps, device->stamp_count * sizeof *stamps);
+        free(device->stamps);
+        device->stamps = stamps;
+        device->stamp_count = count;
+    }
+    device->stamps[index] = swm_seconds();
+}
+
+static double between(swm_backend *b, size_t from, size_t to)
+{
+    const cpu_device *device = b->device;
+    SWM_REQUIRE(from < device->stamp_count && to < device->stamp_count, "stamps %zu and %zu", from, to);
+    return device->stamps[to] - device->stamps[from];
+}
 
 static void upload(swm_backend *b, swm_tensor to, const float *values)
 {
@@ -104,6 +141,9 @@ static const swm_kernels cpu_kernels = {
     .release = release,
     .close = close_device,
     .synchronise = synchronise,
+    .report = report,
+    .stamp = stamp,
+    .between = between,
     .upload = upload,
     .download = download,
     .copy = copy,
@@ -131,7 +171,6 @@ static const swm_kernels cpu_kernels = {
     .depthwise_glu = swm_cpu_depthwise_glu,
     .temporal_conv = swm_cpu_temporal_conv,
     .transpose = swm_cpu_transpose,
-    .embed = swm_cpu_embed,
     .pack_states = swm_cpu_pack_states,
     .rotate_half = swm_cpu_rotate_half,
     .conv = swm_cpu_conv,

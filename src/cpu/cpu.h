@@ -50,12 +50,11 @@ void swm_cpu_gdn_camera_beta(swm_backend *b, swm_tensor y, swm_tensor beta, swm_
 void swm_cpu_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work);
 
 void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
-void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
 void swm_cpu_pack_states(swm_backend *b, swm_tensor y, swm_tensor states);
 void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
 void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                           int64_t w);
+                           int64_t w, bool silu);
 void swm_cpu_conv(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how, swm_tensor padded);
 void swm_cpu_upsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
 void swm_cpu_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);

@@ -1,5 +1,5 @@
-/* Ops that move elements: transposition, embedding rows, the packing of text states, and the half-split rotary embedding
- * of the text encoders. */
+/* Ops that move elements: transposition, the packing of text states, and the half-split rotary embedding of the text
+ * encoders. */
 #include "cpu/cpu.h"
 
 #include <stdlib.h>
@@ -16,19 +16,6 @@ void swm_cpu_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows,
             for (int64_t i = row; i < swm_min(rows, row + TILE); i++)
                 for (int64_t j = column; j < swm_min(columns, column + TILE); j++)
                     out[j * rows + i] = in[i * columns + j];
-}
-
-void swm_cpu_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale)
-{
-    (void)b;
-    int64_t width = table.shape[1];
-    for (int64_t n = 0; n < y.shape[0]; n++) {
-        SWM_REQUIRE(ids[n] >= 0 && ids[n] < table.shape[0], "token %d of %lld", ids[n], (long long)table.shape[0]);
-        float *out = swm_floats(y) + n * width;
-        swm_tensor row = swm_rows(table, ids[n], 1);
-        swm_to_f32(out, row.data, row.dtype, (size_t)width);
-        for (int64_t c = 0; c < width; c++) out[c] *= scale;
-    }
 }
 
 /* (h - mean) / range * 8 of `count` elements, in place. */

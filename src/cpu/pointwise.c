@@ -31,8 +31,8 @@ void swm_cpu_gelu_multiply(swm_backend *b, swm_tensor gate, swm_tensor up)
 
 void swm_cpu_silu(swm_backend *b, swm_tensor y, swm_tensor x)
 {
-    float *restrict out = swm_floats(y);
-    const float *restrict v = swm_floats(x);
+    float *out = swm_floats(y);
+    const float *v = swm_floats(x); /* may be y */
     int64_t count = swm_count(x);
 #pragma omp parallel for simd num_threads(b->threads) if (count > SWM_CPU_WORTH_SHARING)
     for (int64_t i = 0; i < count; i++) out[i] = swm_silu_of(v[i]);

@@ -6,7 +6,10 @@
  * padded to 32, 64, 128 or 256 columns with zeros in shared memory only. Bound at N=106480: tensor cores by mma.sync,
  * about 60 % of what sm_90's own instructions reach; on sm_80, sm_89 and sm_120 mma.sync is all there is.
  *
- * float32: 32 queries a block, 16 keys a tile, eight threads a query. For tests: correct, not fast. */
+ * float32: 32 queries a block, 16 keys a tile, eight threads a query. For tests: correct, not fast.
+ *
+ * Keys before the keys (prefix) are rows of another tensor: the row number says which, so that a tile may lie across
+ * the seam. */
 #include "cuda/common.cuh"
 #include "cuda/matrix.h"
 #include "cuda/tensorcore.cuh"
@@ -18,11 +21,12 @@ static constexpr float LOG2_E = 1.4426950408889634f;
 
 struct attention_arguments {
     const void *q, *k, *v;
+    const void *prefix_k, *prefix_v;
     void *y;
-    const float *bias; /* of keys, or NULL */
-    int64_t queries, keys, window;
-    int64_t row, key_row; /* elements from one query, one key to the next */
-    int head, share;      /* channels of a head; query heads of a key head */
+    const float *bias;                     /* of keys, or NULL */
+    int64_t queries, keys, prefix, window; /* keys: those of the prefix included */
+    int64_t row, key_row;                  /* elements from one query, one key to the next */
+    int head, share;                       /* channels of a head; query heads of a key head */
     float scale, softcap;
     bool causal, wide; /* wide: rows may be read 16 bytes at a time */
 };
@@ -53,20 +57,39 @@ __device__ __forceinline__ int64_t end_key_of(const attention_arguments &a, int6
 
 enum { QUERIES = 64, THREADS = 128 };
 
+/* Rows of a head: `prefix` of them at `before`, the others at `from`. */
+template <typename T> struct head_rows {
+    const T *before, *from;
+    int64_t prefix, stride;
+    __device__ __forceinline__ const T *row(int64_t i) const
+    {
+        return i < prefix ? before + i * stride : from + (i - prefix) * stride;
+    }
+};
+
+/* Of keys or values. */
+template <typename T>
+__device__ __forceinline__ head_rows<T> key_rows(const void *before, const void *from, int64_t key_head,
+                                                 const attention_arguments &a)
+{
+    return {static_cast<const T *>(before) + key_head * a.head, static_cast<const T *>(from) + key_head * a.head,
+            a.prefix, a.key_row};
+}
+
 /* Rows first .. first+rows-1 of a head to shared memory, columns and rows that are not there as zeros. Rows in
  * shared memory are 16 bytes longer than the head, so that eight of them lie in different banks. */
 template <int rows, int width>
-__device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const __nv_bfloat16 *from, int64_t stride, int64_t first,
+__device__ __forceinline__ void load_tile(__nv_bfloat16 *to, const head_rows<__nv_bfloat16> &from, int64_t first,
                                           int64_t count, const attention_arguments &a)
 {
     for (int i = (int)threadIdx.x; i < rows * (width / 8); i += THREADS) {
         int row = i / (width / 8), column = i % (width / 8) * 8;
         __nv_bfloat16 *place = to + row * (width + 8) + column;
         bool inside = first + row < count;
-        const __nv_bfloat16 *source = from + (first + row) * stride + column;
+        const __nv_bfloat16 *source = from.row(first + row) + column;
         if (a.wide) {
             bool valid = inside && column < a.head;
-            copy_async(shared_place(place), valid ? source : from, valid);
+            copy_async(shared_place(place), valid ? source : from.from, valid);
         } else {
             for (int c = 0; c < 8; c++)
                 place[c] = inside && column + c < a.head ? source[c] : __float2bfloat16_rn(0.0f);
@@ -114,13 +137,13 @@ static __global__ void __launch_bounds__(THREADS) attention_bf16(const attention
                   *v_tile = k_tile + keys * PITCH;
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32;
     int64_t first = (int64_t)blockIdx.x * QUERIES, head = blockIdx.y, key_head = head / a.share;
-    const __nv_bfloat16 *q = static_cast<const __nv_bfloat16 *>(a.q) + head * a.head;
-    const __nv_bfloat16 *k = static_cast<const __nv_bfloat16 *>(a.k) + key_head * a.head;
-    const __nv_bfloat16 *v = static_cast<const __nv_bfloat16 *>(a.v) + key_head * a.head;
+    head_rows<__nv_bfloat16> q = {NULL, static_cast<const __nv_bfloat16 *>(a.q) + head * a.head, 0, a.row};
+    head_rows<__nv_bfloat16> k = key_rows<__nv_bfloat16>(a.prefix_k, a.k, key_head, a);
+    head_rows<__nv_bfloat16> v = key_rows<__nv_bfloat16>(a.prefix_v, a.v, key_head, a);
     int64_t begin = first_key_of(a, first, keys), end = end_key_of(a, first, QUERIES);
 
-    load_tile<QUERIES, width>(q_tile, q, a.row, first, a.queries, a);
-    load_tile<keys, width>(k_tile, k, a.key_row, begin, a.keys, a);
+    load_tile<QUERIES, width>(q_tile, q, first, a.queries, a);
+    load_tile<keys, width>(k_tile, k, begin, a.keys, a);
     copy_commit();
     float o[width / 8][4] = {}, maximum[2] = {HIDDEN, HIDDEN}, total[2] = {0, 0};
     uint32_t q_row = shared_place(q_tile + (warp * 16 + lane % 16) * PITCH + lane / 16 * 8);
@@ -129,7 +152,7 @@ static __global__ void __launch_bounds__(THREADS) attention_bf16(const attention
     int64_t query = first + warp * 16 + lane / 4;
 
     for (int64_t key = begin; key < end; key += keys) {
-        load_tile<keys, width>(v_tile, v, a.key_row, key, a.keys, a);
+        load_tile<keys, width>(v_tile, v, key, a.keys, a);
         copy_commit();
         copy_wait<1>();
         __syncthreads();
@@ -146,7 +169,7 @@ static __global__ void __launch_bounds__(THREADS) attention_bf16(const attention
             }
         }
         __syncthreads();
-        if (key + keys < end) load_tile<keys, width>(k_tile, k, a.key_row, key + keys, a.keys, a);
+        if (key + keys < end) load_tile<keys, width>(k_tile, k, key + keys, a.keys, a);
         copy_commit();
 #pragma unroll
         for (int j = 0; j < keys / 8; j++)
@@ -199,8 +222,8 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32(const atte
     float *q_tile = floats, *k_tile = q_tile + PLAIN_QUERIES * pitch, *v_tile = k_tile + PLAIN_KEYS * pitch;
     int64_t first = (int64_t)blockIdx.x * PLAIN_QUERIES;
     const float *q = static_cast<const float *>(a.q) + (int64_t)blockIdx.y * head;
-    const float *k = static_cast<const float *>(a.k) + (int64_t)blockIdx.y / a.share * head;
-    const float *v = static_cast<const float *>(a.v) + (int64_t)blockIdx.y / a.share * head;
+    head_rows<float> k = key_rows<float>(a.prefix_k, a.k, blockIdx.y / a.share, a);
+    head_rows<float> v = key_rows<float>(a.prefix_v, a.v, blockIdx.y / a.share, a);
     for (int i = thread; i < PLAIN_QUERIES * head; i += PLAIN_THREADS) {
         int64_t query = first + i / head;
         q_tile[i / head * pitch + i % head] = query < a.queries ? q[query * a.row + i % head] : 0.0f;
@@ -213,8 +236,8 @@ static __global__ void __launch_bounds__(PLAIN_THREADS) attention_f32(const atte
         __syncthreads();
         for (int i = thread; i < PLAIN_KEYS * head; i += PLAIN_THREADS) {
             int64_t at = key + i / head;
-            k_tile[i / head * pitch + i % head] = at < a.keys ? k[at * a.key_row + i % head] : 0.0f;
-            v_tile[i / head * pitch + i % head] = at < a.keys ? v[at * a.key_row + i % head] : 0.0f;
+            k_tile[i / head * pitch + i % head] = at < a.keys ? k.row(at)[i % head] : 0.0f;
+            v_tile[i / head * pitch + i % head] = at < a.keys ? v.row(at)[i % head] : 0.0f;
         }
         __syncthreads();
         float s[PLAIN_KEYS / SHARERS], highest = maximum;
@@ -294,7 +317,10 @@ extern "C" void swm_cuda_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_
     a.y = y.data;
     a.bias = swm_present(how->key_bias) ? swm_elements<float>(how->key_bias) : NULL;
     a.queries = q.shape[0];
-    a.keys = k.shape[0];
+    a.prefix_k = how->prefix_keys.data;
+    a.prefix_v = how->prefix_values.data;
+    a.prefix = swm_present(how->prefix_keys) ? how->prefix_keys.shape[0] : 0;
+    a.keys = a.prefix + k.shape[0];
     a.window = how->window;
     a.row = q.shape[1];
     a.key_row = k.shape[1];
@@ -303,7 +329,8 @@ extern "C" void swm_cuda_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_
     a.scale = how->scale;
     a.softcap = how->softcap;
     a.causal = how->causal;
-    a.wide = head % 8 == 0 && swm_aligned(q.data) && swm_aligned(k.data) && swm_aligned(v.data);
+    a.wide = head % 8 == 0 && swm_aligned(q.data) && swm_aligned(k.data) && swm_aligned(v.data) &&
+             (a.prefix == 0 || (swm_aligned(a.prefix_k) && swm_aligned(a.prefix_v)));
     if (b->compute == SWM_F32)
         launch(b, attention_f32, PLAIN_QUERIES, PLAIN_THREADS,
                (size_t)(PLAIN_QUERIES + 2 * PLAIN_KEYS) * (size_t)(head + 1) * sizeof(float), a, how->heads);

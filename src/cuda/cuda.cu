@@ -1,30 +1,18 @@
-/* Opening of the CUDA backend, its memory, the way of tensors to and from the device, the residence of weights, and the
- * kernel table. No arithmetic happens here. */
+/* Opening of the CUDA backend, its memory, the way of tensors to and from the device, and the kernel table. No arithmetic
+ * happens here; weights have a file of their own. */
 #include "cuda/cuda.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* Host memory travels through two pinned buffers: while one is on its way, the other is filled or emptied. */
-enum { STAGES = 2, STAGE_BYTES = 32 << 20 };
+/* Activations travel between host and device through two pinned buffers: while one is on its way, the other is filled or
+ * emptied. */
+enum { STAGES = SWM_CUDA_STAGES, STAGE_BYTES = 16 << 20, COPY_THREADS = 4 };
 static_assert((size_t)STAGES * STAGE_BYTES <= SWM_CUDA_SCRATCH, "conversions need a piece of scratch for every stage");
 
-/* A struct of weights on the device. Both copies of the struct live on the host; the second one's data are on the
- * device, back to back in `memory`. */
-typedef struct resident {
-    const void *key; /* where the model keeps its struct; NULL: free slot */
-    size_t bytes;    /* of the struct */
-    uint64_t fingerprint;
-    swm_tensor *bound, *placed;
-    void *memory;
-} resident;
-
-struct swm_cuda_weights {
-    resident *slots; /* open addressing, a power of two, at most half full */
-    size_t capacity, count;
-    char *stage[STAGES];
-    cudaEvent_t stage_free[STAGES];
-};
+/* Left free when nobody sets a limit: code and local memory of kernels that have not run yet, other programs. */
+static const size_t free_reserve = (size_t)512 << 20;
 
 /* ---- errors ------------------------------------------------------------------------------------------------------ */
 
@@ -59,9 +47,62 @@ static void release(swm_backend *b, void *memory)
     cudaFree(memory); /* waits for the device */
 }
 
+static size_t room(swm_backend *b)
+{
+    size_t available = 0, total = 0;
+    cudaSetDevice(swm_cuda_device_of(b)->ordinal);
+    if (!swm_cuda_check(b, cudaMemGetInfo(&available, &total), "asking for free memory")) return 0;
+    available += b->scratch.capacity + swm_cuda_weights_held(b);
+    return available > free_reserve ? available - free_reserve : 0;
+}
+
 static void synchronise(swm_backend *b)
 {
     swm_cuda_check(b, cudaStreamSynchronize(swm_cuda_device_of(b)->stream), "waiting for the device");
+}
+
+static void report(swm_backend *b, swm_device_report *out)
+{
+    const swm_cuda_device *device = swm_cuda_device_of(b);
+    size_t available = 0;
+    snprintf(out->name, sizeof out->name, "%.*s", (int)sizeof out->name - 1, device->name);
+    if (cudaMemGetInfo(&available, &out->memory) == cudaSuccess) out->memory_used = out->memory - available;
+}
+
+static void stamp(swm_backend *b, size_t index)
+{
+    swm_cuda_device *device = swm_cuda_device_of(b);
+    if (index >= device->stamp_count) {
+        size_t count = 2 * index + 64;
+        cudaEvent_t *stamps = (cudaEvent_t *)swm_allocate(&b->error, count, sizeof *stamps);
+        if (stamps == NULL) return;
+        if (device->stamp_count > 0) memcpy(stamps, device->stamps, device->stamp_count * sizeof *stamps);
+        free(device->stamps);
+        device->stamps = stamps;
+        device->stamp_count = count;
+    }
+    if (device->stamps[index] == NULL &&
+        !swm_cuda_check(b, cudaEventCreate(&device->stamps[index]), "an event for a stamp"))
+        return;
+    swm_cuda_check(b, cudaEventRecord(device->stamps[index], device->stream), "stamp");
+}
+
+static double between(swm_backend *b, size_t from, size_t to)
+{
+    const swm_cuda_device *device = swm_cuda_device_of(b);
+    float milliseconds = 0;
+    SWM_REQUIRE(from < device->stamp_count && to < device->stamp_count, "stamps %zu and %zu", from, to);
+    if (swm_failed(&b->error)) return 0;
+    swm_cuda_check(b, cudaEventSynchronize(device->stamps[to]), "stamp");
+    swm_cuda_check(b, cudaEventElapsedTime(&milliseconds, device->stamps[from], device->stamps[to]), "stamp");
+    return milliseconds * 1e-3;
+}
+
+static void close_stamps(swm_cuda_device *device)
+{
+    for (size_t i = 0; i < device->stamp_count; i++)
+        if (device->stamps[i] != NULL) cudaEventDestroy(device->stamps[i]);
+    free(device->stamps);
 }
 
 static void copy(swm_backend *b, swm_tensor to, swm_tensor from)
@@ -83,7 +124,6 @@ static void zero(swm_backend *b, swm_tensor t)
 static bool send(swm_backend *b, void *to, swm_dtype to_type, const void *from, swm_dtype from_type, int64_t count)
 {
     swm_cuda_device *device = swm_cuda_device_of(b);
-    swm_cuda_weights *w = device->weights;
     size_t from_size = swm_dtype_size(from_type), to_size = swm_dtype_size(to_type);
     int64_t piece = (int64_t)(STAGE_BYTES / from_size);
     for (int64_t first = 0, turn = 0; first < count; first += piece, turn++) {
@@ -92,11 +132,12 @@ static bool send(swm_backend *b, void *to, swm_dtype to_type, const void *from, 
         int stage = (int)(turn % STAGES);
         char *target = (char *)to + (size_t)first * to_size, *landing = target;
         if (to_type != from_type) landing = (char *)device->scratch + (size_t)stage * STAGE_BYTES;
-        if (!swm_cuda_check(b, cudaEventSynchronize(w->stage_free[stage]), "upload")) return false;
-        memcpy(w->stage[stage], (const char *)from + (size_t)first * from_size, bytes);
-        if (!swm_cuda_check(b, cudaMemcpyAsync(landing, w->stage[stage], bytes, cudaMemcpyHostToDevice, device->stream),
-                            "upload") ||
-            !swm_cuda_check(b, cudaEventRecord(w->stage_free[stage], device->stream), "upload"))
+        if (!swm_cuda_check(b, cudaEventSynchronize(device->stage_free[stage]), "upload")) return false;
+        swm_copy_mapped(device->stage[stage], (const char *)from + (size_t)first * from_size, bytes, COPY_THREADS);
+        if (!swm_cuda_check(
+                b, cudaMemcpyAsync(landing, device->stage[stage], bytes, cudaMemcpyHostToDevice, device->stream),
+                "upload") ||
+            !swm_cuda_check(b, cudaEventRecord(device->stage_free[stage], device->stream), "upload"))
             return false;
         if (to_type != from_type) swm_cuda_convert(b, target, to_type, landing, from_type, here);
     }
@@ -107,7 +148,6 @@ static bool send(swm_backend *b, void *to, swm_dtype to_type, const void *from, 
 static bool receive(swm_backend *b, void *to, swm_dtype to_type, const void *from, swm_dtype from_type, int64_t count)
 {
     swm_cuda_device *device = swm_cuda_device_of(b);
-    swm_cuda_weights *w = device->weights;
     size_t to_size = swm_dtype_size(to_type), from_size = swm_dtype_size(from_type);
     int64_t piece = (int64_t)(STAGE_BYTES / to_size), pieces = swm_divide_up(count, piece);
     for (int64_t turn = 0; turn <= pieces; turn++) {
@@ -120,19 +160,20 @@ static bool receive(swm_backend *b, void *to, swm_dtype to_type, const void *fro
                 swm_cuda_convert(b, converted, to_type, source, from_type, here);
                 source = converted;
             }
-            if (!swm_cuda_check(b, cudaEventSynchronize(w->stage_free[stage]), "download") ||
+            if (!swm_cuda_check(b, cudaEventSynchronize(device->stage_free[stage]), "download") ||
                 !swm_cuda_check(b,
-                                cudaMemcpyAsync(w->stage[stage], source, (size_t)here * to_size, cudaMemcpyDeviceToHost,
-                                                device->stream),
+                                cudaMemcpyAsync(device->stage[stage], source, (size_t)here * to_size,
+                                                cudaMemcpyDeviceToHost, device->stream),
                                 "download") ||
-                !swm_cuda_check(b, cudaEventRecord(w->stage_free[stage], device->stream), "download"))
+                !swm_cuda_check(b, cudaEventRecord(device->stage_free[stage], device->stream), "download"))
                 return false;
         }
         if (turn > 0) {
             int64_t first = (turn - 1) * piece, here = swm_min(piece, count - first);
             int stage = (int)((turn - 1) % STAGES);
-            if (!swm_cuda_check(b, cudaEventSynchronize(w->stage_free[stage]), "download")) return false;
-            memcpy((char *)to + (size_t)first * to_size, w->stage[stage], (size_t)here * to_size);
+            if (!swm_cuda_check(b, cudaEventSynchronize(device->stage_free[stage]), "download")) return false;
+            swm_copy_mapped((char *)to + (size_t)first * to_size, device->stage[stage], (size_t)here * to_size,
+                            COPY_THREADS);
         }
     }
     return true;
@@ -148,169 +189,19 @@ static void download(swm_backend *b, void *values, swm_tensor from)
     receive(b, values, from.dtype == SWM_U8 ? SWM_U8 : SWM_F32, from.data, from.dtype, swm_count(from));
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
-
-/* A hash over the struct and the first and last bytes of every tensor: a model freed and another one bound at the same
- * address must not find the weights of the first. */
-static uint64_t fingerprint_of(const swm_tensor *tensors, size_t count)
-{
-    const size_t most = 64;
-    uint64_t hash = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < count; i++) {
-        const swm_tensor *t = &tensors[i];
-        if (!swm_present(*t)) continue;
-        size_t bytes = swm_bytes(*t), edge = bytes < most ? bytes : most;
-        const unsigned char *parts[] = {(const unsigned char *)t->data, (const unsigned char *)t->data + bytes - edge,
-                                        (const unsigned char *)t};
-        const size_t sizes[] = {edge, edge, offsetof(swm_tensor, shape) + sizeof(int64_t) * (size_t)t->rank};
-        for (int p = 0; p < 3; p++)
-            for (size_t k = 0; k < sizes[p]; k++) hash = (hash ^ parts[p][k]) * 0x100000001b3u;
-    }
-    return hash;
-}
-
-static resident *find_slot(resident *slots, size_t capacity, const void *key)
-{
-    size_t at = (size_t)(((uintptr_t)key >> 4) * 0x9E3779B97F4A7C15u) & (capacity - 1);
-    while (slots[at].key != NULL && slots[at].key != key) at = (at + 1) & (capacity - 1);
-    return &slots[at];
-}
-
-static bool grow(swm_backend *b, swm_cuda_weights *w)
-{
-    size_t capacity = w->capacity > 0 ? 2 * w->capacity : 256;
-    resident *slots = (resident *)swm_allocate(&b->error, capacity, sizeof *slots);
-    if (slots == NULL) return false;
-    for (size_t i = 0; i < w->capacity; i++)
-        if (w->slots[i].key != NULL) *find_slot(slots, capacity, w->slots[i].key) = w->slots[i];
-    free(w->slots);
-    w->slots = slots;
-    w->capacity = capacity;
-    return true;
-}
-
-/* The slot stays taken by its key. */
-static void drop(resident *r)
-{
-    cudaFree(r->memory);
-    free(r->bound);
-    free(r->placed);
-    r->memory = NULL;
-    r->bound = r->placed = NULL;
-}
-
-static size_t aligned(size_t bytes)
-{
-    return (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
-}
-
-static bool refuse_memory(swm_backend *b, size_t bytes)
-{
-    size_t available = 0, total = 0;
-    cudaMemGetInfo(&available, &total);
-    swm_fail(&b->error, "cuda: out of memory: %.2f GB of weights, %.2f of %.2f GB free on %s; choose a smaller job",
-             (double)bytes * 1e-9, (double)available * 1e-9, (double)total * 1e-9, swm_cuda_device_of(b)->name);
-    return false;
-}
-
-/* The tensors of r->bound to the device, with r->placed pointing at them. */
-static bool place(swm_backend *b, resident *r)
-{
-    size_t count = r->bytes / sizeof(swm_tensor), total = 0, largest = 0, element = swm_dtype_size(b->compute);
-    for (size_t i = 0; i < count; i++) {
-        const swm_tensor *t = &r->bound[i];
-        if (!swm_present(*t)) continue;
-        if (t->dtype != SWM_F32 && t->dtype != SWM_BF16 && t->dtype != SWM_F16) {
-            swm_fail(&b->error, "cuda: weights %s of type %s, where F32, F16 or BF16 was expected",
-                     swm_describe(*t).text, swm_dtype_name(t->dtype));
-            return false;
-        }
-        size_t bytes = (size_t)swm_count(*t) * element;
-        total += aligned(bytes);
-        if (swm_cuda_wants_preparation(*t) && bytes > largest) largest = bytes;
-    }
-    r->memory = allocate(b, total);
-    void *raw = largest > 0 ? allocate(b, largest) : NULL; /* in the order of the file */
-    bool placed = (r->memory != NULL && (largest == 0 || raw != NULL)) || refuse_memory(b, total + largest);
-    char *at = (char *)r->memory;
-    for (size_t i = 0; placed && i < count; i++) {
-        swm_tensor *t = &r->placed[i];
-        const swm_tensor *bound = &r->bound[i];
-        if (!swm_present(*t)) continue;
-        SWM_REQUIRE(bound->data != NULL, "weights %s without data", swm_describe(*bound).text);
-        *t = swm_tensor_make(b->compute, at, t->rank, t->shape);
-        at += aligned(swm_bytes(*t));
-        bool prepare = swm_cuda_wants_preparation(*t);
-        placed = send(b, prepare ? raw : t->data, b->compute, bound->data, bound->dtype, swm_count(*t));
-        if (placed && prepare) swm_cuda_prepare_weight(b, t->data, raw, *t);
-    }
-    cudaFree(raw);
-    return placed && !swm_failed(&b->error);
-}
-
-/* Weights stay on the device from their first use until their stage is over or the backend closes. A mode that keeps only some of them there
- * belongs here: it would place into a ring and learn from weights_done when a place is free. After a failure callers
- * get their own struct back, whose shapes are right and which no kernel will read. */
-static const void *weights_use(swm_backend *b, const void *weights, size_t bytes)
-{
-    if (swm_failed(&b->error)) return weights;
-    swm_cuda_weights *w = swm_cuda_device_of(b)->weights;
-    size_t count = bytes / sizeof(swm_tensor);
-    if (2 * (w->count + 1) > w->capacity && !grow(b, w)) return weights;
-    uint64_t fingerprint = fingerprint_of((const swm_tensor *)weights, count);
-    resident *r = find_slot(w->slots, w->capacity, weights);
-    if (r->placed != NULL && r->bytes == bytes && r->fingerprint == fingerprint) return r->placed;
-    if (r->key == NULL) w->count++;
-    drop(r);
-    r->key = weights;
-    r->bytes = bytes;
-    r->fingerprint = fingerprint;
-    r->bound = (swm_tensor *)swm_allocate(&b->error, count, sizeof(swm_tensor));
-    r->placed = (swm_tensor *)swm_allocate(&b->error, count, sizeof(swm_tensor));
-    if (r->bound != NULL && r->placed != NULL) {
-        memcpy(r->bound, weights, bytes);
-        memcpy(r->placed, weights, bytes);
-        if (place(b, r)) return r->placed;
-    }
-    drop(r);
-    return weights;
-}
-
-static void weights_done(swm_backend *b, const void *weights)
-{
-    (void)b;
-    (void)weights;
-}
-
-static void weights_leave(swm_backend *b)
-{
-    swm_cuda_weights *w = swm_cuda_device_of(b)->weights;
-    synchronise(b);
-    for (size_t i = 0; i < w->capacity; i++) drop(&w->slots[i]);
-    if (w->slots != NULL) memset(w->slots, 0, w->capacity * sizeof *w->slots);
-    w->count = 0;
-}
-
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
-
-static void close_weights(swm_cuda_weights *w)
-{
-    if (w == NULL) return;
-    for (size_t i = 0; i < w->capacity; i++) drop(&w->slots[i]);
-    for (int i = 0; i < STAGES; i++) {
-        cudaFreeHost(w->stage[i]);
-        if (w->stage_free[i] != NULL) cudaEventDestroy(w->stage_free[i]);
-    }
-    free(w->slots);
-    free(w);
-}
 
 static void close_device(swm_backend *b)
 {
     swm_cuda_device *device = swm_cuda_device_of(b);
     if (device->stream != NULL) cudaStreamSynchronize(device->stream);
     swm_cuda_matrix_close(b);
-    close_weights(device->weights);
+    swm_cuda_weights_close(b);
+    for (int i = 0; i < STAGES; i++) {
+        cudaFreeHost(device->stage[i]);
+        if (device->stage_free[i] != NULL) cudaEventDestroy(device->stage_free[i]);
+    }
+    close_stamps(device);
     cudaFree(device->scratch);
     cudaFree(device->blas_workspace);
     if (device->stream != NULL) cudaStreamDestroy(device->stream);
@@ -322,13 +213,18 @@ static const swm_kernels cuda_kernels = {
     .release = release,
     .close = close_device,
     .synchronise = synchronise,
+    .report = report,
+    .stamp = stamp,
+    .between = between,
     .upload = upload,
     .download = download,
     .copy = copy,
     .zero = zero,
-    .weights_use = weights_use,
-    .weights_done = weights_done,
-    .weights_leave = weights_leave,
+    .room = room,
+    .weights_arrange = swm_cuda_weights_arrange,
+    .weights_use = swm_cuda_weights_use,
+    .weights_done = swm_cuda_weights_done,
+    .weights_leave = swm_cuda_weights_leave,
     .linear = swm_cuda_linear,
     .add = swm_cuda_add,
     .multiply_silu = swm_cuda_multiply_silu,
@@ -338,8 +234,8 @@ static const swm_kernels cuda_kernels = {
     .adaptive_norm = swm_cuda_adaptive_norm,
     .gated_add = swm_cuda_gated_add,
     .rms_norm = swm_cuda_rms_norm,
-    .rotate_grid = swm_cuda_rotate_grid,
     .transform_heads = swm_cuda_transform_heads,
+    .rotate_grid = swm_cuda_rotate_grid,
     .attend = swm_cuda_attend,
     .key_conv = swm_cuda_key_conv,
     .frame_mean = swm_cuda_frame_mean,
@@ -349,7 +245,6 @@ static const swm_kernels cuda_kernels = {
     .depthwise_glu = swm_cuda_depthwise_glu,
     .temporal_conv = swm_cuda_temporal_conv,
     .transpose = swm_cuda_transpose,
-    .embed = swm_cuda_embed,
     .pack_states = swm_cuda_pack_states,
     .rotate_half = swm_cuda_rotate_half,
     .conv = swm_cuda_conv,
@@ -393,19 +288,17 @@ static int describe_device(swm_cuda_device *device, int ordinal, swm_error *erro
 static int equip_device(swm_backend *b, swm_error *error)
 {
     swm_cuda_device *device = swm_cuda_device_of(b);
-    device->weights = (swm_cuda_weights *)swm_allocate(error, 1, sizeof *device->weights);
-    if (device->weights == NULL) return -1;
     cudaError_t status = cudaSetDevice(device->ordinal);
     if (status == cudaSuccess) status = cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking);
     if (status == cudaSuccess) status = cudaMalloc(&device->scratch, SWM_CUDA_SCRATCH);
     if (status == cudaSuccess) status = cudaMalloc(&device->blas_workspace, SWM_CUDA_BLAS_WORKSPACE);
     for (int i = 0; i < STAGES && status == cudaSuccess; i++) {
-        status = cudaMallocHost((void **)&device->weights->stage[i], STAGE_BYTES);
-        if (status == cudaSuccess)
-            status = cudaEventCreateWithFlags(&device->weights->stage_free[i], cudaEventDisableTiming);
+        status = cudaMallocHost((void **)&device->stage[i], STAGE_BYTES);
+        if (status == cudaSuccess) status = cudaEventCreateWithFlags(&device->stage_free[i], cudaEventDisableTiming);
     }
     if (status != cudaSuccess)
         return swm_fail(error, "cuda: %s does not start: %s", device->name, cudaGetErrorString(status));
+    if (swm_cuda_weights_open(b, error) != 0) return -1;
     return swm_cuda_matrix_open(b, error);
 }
 

@@ -22,12 +22,13 @@ extern "C" {
 #endif
 
 #include "core/backend.h"
+#include "core/file.h"
 
 #include <cuda_runtime_api.h>
 
-enum { SWM_CUDA_SCRATCH = 128 << 20, SWM_CUDA_BLAS_WORKSPACE = 64 << 20 };
+enum { SWM_CUDA_SCRATCH = 128 << 20, SWM_CUDA_BLAS_WORKSPACE = 64 << 20, SWM_CUDA_STAGES = 2 };
 
-typedef struct swm_cuda_weights swm_cuda_weights; /* residence of weights; cuda.cu */
+typedef struct swm_cuda_weights swm_cuda_weights; /* residence of weights; weights.cu */
 typedef struct swm_cuda_matrix swm_cuda_matrix;   /* libraries and chosen algorithms; matrix.h */
 
 typedef struct swm_cuda_device {
@@ -37,10 +38,14 @@ typedef struct swm_cuda_device {
     size_t shared_limit; /* bytes of shared memory that one block may ask for */
     char name[256];
     cudaStream_t stream;
-    void *scratch;        /* SWM_CUDA_SCRATCH bytes, for the running op */
-    void *blas_workspace; /* SWM_CUDA_BLAS_WORKSPACE bytes */
+    void *scratch;                /* SWM_CUDA_SCRATCH bytes, for the running op */
+    void *blas_workspace;         /* SWM_CUDA_BLAS_WORKSPACE bytes */
+    char *stage[SWM_CUDA_STAGES]; /* pinned, on the way of activations */
+    cudaEvent_t stage_free[SWM_CUDA_STAGES];
     swm_cuda_weights *weights;
     swm_cuda_matrix *matrix;
+    cudaEvent_t *stamps; /* swm_backend_stamp; NULL: not yet recorded */
+    size_t stamp_count;
 } swm_cuda_device;
 
 static inline swm_cuda_device *swm_cuda_device_of(swm_backend *b) { return (swm_cuda_device *)b->device; }
@@ -55,6 +60,17 @@ static inline bool swm_cuda_launched(swm_backend *b, const char *op)
 {
     return swm_cuda_check(b, cudaGetLastError(), op);
 }
+
+/* ---- weights (weights.cu) ---------------------------------------------------------------------------------------- */
+
+int swm_cuda_weights_open(swm_backend *b, swm_error *error); /* the rest as for the matrix libraries */
+void swm_cuda_weights_close(swm_backend *b);
+size_t swm_cuda_weights_held(swm_backend *b); /* bytes of the device that swm_cuda_weights_arrange has taken */
+/* Of struct swm_kernels. */
+bool swm_cuda_weights_arrange(swm_backend *b, const swm_residency *residency);
+const void *swm_cuda_weights_use(swm_backend *b, const void *weights, size_t bytes);
+void swm_cuda_weights_done(swm_backend *b, const void *weights);
+void swm_cuda_weights_leave(swm_backend *b);
 
 /* ---- matrix libraries (matmul.cu) -------------------------------------------------------------------------------- */
 
@@ -112,13 +128,12 @@ void swm_cuda_gdn_scan(swm_backend *b, swm_tensor y, const swm_gdn *how, const s
 
 /* layout.cu */
 void swm_cuda_transpose(swm_backend *b, swm_tensor y, swm_tensor x, int64_t rows, int64_t columns);
-void swm_cuda_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale);
 void swm_cuda_pack_states(swm_backend *b, swm_tensor y, swm_tensor states);
 void swm_cuda_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
 /* video.cu */
 void swm_cuda_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                            int64_t w);
+                            int64_t w, bool silu);
 void swm_cuda_upsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
 void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);
 void swm_cuda_patchify(swm_backend *b, swm_tensor y, swm_tensor x);

@@ -1,4 +1,5 @@
-/* Ops that move elements: transposition, embedding rows, and the half-split rotary embedding of the text encoders. */
+/* Ops that move elements: transposition, the packing of text states, and the half-split rotary embedding of the text
+ * encoders. */
 #include "cuda/common.cuh"
 
 /* ---- transposition ----------------------------------------------------------------------------------------------- */
@@ -34,36 +35,6 @@ extern "C" void swm_cuda_transpose(swm_backend *b, swm_tensor y, swm_tensor x, i
 
 /* ---- text -------------------------------------------------------------------------------------------------------- */
 
-/* A block a row; 300 rows of 2304 channels. */
-template <typename T>
-__global__ void __launch_bounds__(256)
-    embed_kernel(T *y, const T *table, const int32_t *ids, int64_t width, float scale)
-{
-    const T *row = table + ids[blockIdx.x] * width;
-    for (int64_t c = threadIdx.x; c < width; c += 256)
-        y[blockIdx.x * width + c] = swm_from_float<T>(swm_float_of(row[c]) * scale);
-}
-
-extern "C" void swm_cuda_embed(swm_backend *b, swm_tensor y, swm_tensor table, const int32_t *ids, float scale)
-{
-    swm_cuda_device *device = swm_cuda_device_of(b);
-    int64_t count = y.shape[0];
-    size_t bytes = (size_t)count * sizeof *ids;
-    for (int64_t n = 0; n < count; n++)
-        SWM_REQUIRE(ids[n] >= 0 && ids[n] < table.shape[0], "token %d of %lld", ids[n], (long long)table.shape[0]);
-    SWM_REQUIRE(bytes <= SWM_CUDA_SCRATCH, "%lld tokens", (long long)count);
-    /* From pageable memory: the call returns when the ids have been read. */
-    if (!swm_cuda_check(b, cudaMemcpyAsync(device->scratch, ids, bytes, cudaMemcpyHostToDevice, device->stream),
-                        "embed"))
-        return;
-    SWM_CUDA_BY_TYPE(b->compute, {
-        embed_kernel<<<(unsigned)count, 256, 0, device->stream>>>(swm_elements<T>(y), swm_elements<const T>(table),
-                                                                  static_cast<const int32_t *>(device->scratch),
-                                                                  table.shape[1], scale);
-    });
-    swm_cuda_launched(b, "embed");
-}
-
 /* A block a token, a thread a pair at a time. Text alone: a few hundred tokens. */
 template <typename T>
 __global__ void __launch_bounds__(256) rotate_half_kernel(T *x, const float *rotation, int heads, int half)
@@ -88,4 +59,112 @@ extern "C" void swm_cuda_rotate_half(swm_backend *b, swm_tensor x, swm_tensor ro
             swm_elements<T>(x), swm_elements<const float>(rotation), (int)heads, (int)(x.shape[1] / heads / 2));
     });
     swm_cuda_launched(b, "rotate_half");
+}
+
+/* ---- packing of text states -------------------------------------------------------------------------------------- */
+
+/* Once a prompt, a hundred megabytes: statistics of all layers, of what the first normalisation makes of them, then
+ * both normalisations on the way into the transposed result, so that nothing lies in between. Partial sums of PARTS
+ * blocks a layer are added in order. Bound by memory: three reads and a write of 113 MB at 300 tokens, 0.1 ms. */
+enum { PARTS = 64, STATE_THREADS = 256 };
+
+struct layer_part {
+    float sum, low, high;
+};
+struct layer_norm {
+    float mean, range;
+};
+
+/* bf16 states: the sum, the range and the results are rounded to bf16, the mean is not. */
+template <typename T> __device__ inline float rounded(float x) { return swm_float_of(swm_from_float<T>(x)); }
+template <typename T> __device__ inline float normalised(float x, layer_norm n)
+{
+    return rounded<T>((x - n.mean) / n.range * 8.0f);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(STATE_THREADS)
+    state_parts_kernel(layer_part *parts, const T *states, const layer_norm *before, int64_t count)
+{
+    const T *layer = states + blockIdx.y * count;
+    layer_part mine = {0, INFINITY, -INFINITY};
+    for (int64_t i = (int64_t)blockIdx.x * STATE_THREADS + threadIdx.x; i < count; i += PARTS * STATE_THREADS) {
+        float value = swm_float_of(layer[i]);
+        if (before != nullptr) value = normalised<T>(value, before[blockIdx.y]);
+        mine.sum += value;
+        mine.low = fminf(mine.low, value);
+        mine.high = fmaxf(mine.high, value);
+    }
+    __shared__ float low[STATE_THREADS], high[STATE_THREADS];
+    low[threadIdx.x] = mine.low;
+    high[threadIdx.x] = mine.high;
+    mine.sum = swm_row_sum<STATE_THREADS>(mine.sum);
+    __syncthreads();
+    if (threadIdx.x != 0) return;
+    for (int i = 1; i < STATE_THREADS; i++) {
+        mine.low = fminf(mine.low, low[i]);
+        mine.high = fmaxf(mine.high, high[i]);
+    }
+    parts[blockIdx.y * PARTS + blockIdx.x] = mine;
+}
+
+/* A thread a layer. */
+template <typename T>
+__global__ void state_norms_kernel(layer_norm *norms, const layer_part *parts, int layers, int64_t count)
+{
+    int layer = (int)(blockIdx.x * blockDim.x + threadIdx.x);
+    if (layer >= layers) return;
+    layer_part all = parts[layer * PARTS];
+    for (int i = 1; i < PARTS; i++) {
+        layer_part part = parts[layer * PARTS + i];
+        all.sum += part.sum;
+        all.low = fminf(all.low, part.low);
+        all.high = fmaxf(all.high, part.high);
+    }
+    norms[layer].mean = (float)((double)rounded<T>(all.sum) / ((double)count + 1e-6));
+    norms[layer].range = rounded<T>(rounded<T>(all.high - all.low) + 1e-6f);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(TILE *TILE_ROWS)
+    pack_states_kernel(T *y, const T *states, const layer_norm *first, const layer_norm *second, int layers,
+                       int64_t count)
+{
+    __shared__ T square[TILE][TILE + (sizeof(T) == 2 ? 2 : 1)];
+    int64_t column = (int64_t)blockIdx.x * TILE;
+    int row = (int)blockIdx.y * TILE;
+    for (int i = (int)threadIdx.y; i < TILE; i += TILE_ROWS)
+        if (row + i < layers && column + threadIdx.x < count) {
+            float value = swm_float_of(states[(row + i) * count + column + threadIdx.x]);
+            value = normalised<T>(normalised<T>(value, first[row + i]), second[row + i]);
+            square[i][threadIdx.x] = swm_from_float<T>(value);
+        }
+    __syncthreads();
+    for (int i = (int)threadIdx.y; i < TILE; i += TILE_ROWS)
+        if (column + i < count && row + (int)threadIdx.x < layers)
+            y[(column + i) * layers + row + threadIdx.x] = square[threadIdx.x][i];
+}
+
+extern "C" void swm_cuda_pack_states(swm_backend *b, swm_tensor y, swm_tensor states)
+{
+    swm_cuda_device *device = swm_cuda_device_of(b);
+    int64_t layers = states.shape[0], count = states.shape[1] * states.shape[2];
+    SWM_REQUIRE(layers < 1 << 16 &&
+                    (size_t)layers * (PARTS * sizeof(layer_part) + 2 * sizeof(layer_norm)) < SWM_CUDA_SCRATCH,
+                "pack_states: %s", swm_describe(states).text);
+    layer_part *parts = static_cast<layer_part *>(device->scratch);
+    layer_norm *first = reinterpret_cast<layer_norm *>(parts + layers * PARTS), *second = first + layers;
+    dim3 pieces(PARTS, (unsigned)layers);
+    dim3 tiles(swm_blocks(count, TILE), swm_blocks(layers, TILE));
+    SWM_CUDA_BY_TYPE(b->compute, {
+        const T *from = swm_elements<const T>(states);
+        for (int pass = 0; pass < 2; pass++) {
+            state_parts_kernel<<<pieces, STATE_THREADS, 0, device->stream>>>(parts, from, pass ? first : NULL, count);
+            state_norms_kernel<T>
+                <<<swm_blocks(layers, 32), 32, 0, device->stream>>>(pass ? second : first, parts, (int)layers, count);
+        }
+        pack_states_kernel<<<tiles, dim3(TILE, TILE_ROWS), 0, device->stream>>>(swm_elements<T>(y), from, first, second,
+                                                                                (int)layers, count);
+    });
+    swm_cuda_launched(b, "pack_states");
 }

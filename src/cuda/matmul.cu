@@ -5,8 +5,10 @@
  * rows. Bias, tanh-GELU and addition to what is there are part of the product; SiLU and sigmoid, which the library does
  * not have, are a pass over the result in place (two roundings, as in the reference).
  *
- * Algorithms are asked for once per kind of product at NOMINAL_ROWS rows, without split sums, and kept for every number
- * of rows: the same row gives the same bits however the rows are cut into calls.
+ * Algorithms are asked for once per kind of product and class of row counts (nominal_rows), without split sums, and
+ * kept for every number of rows of the class: the same row gives the same bits however the rows are cut into calls of a
+ * class. Classes are far apart: slices of a long clip are in the last one, a block of three frames and a text are not
+ * sliced.
  *
  * The temporal convolution is one product with three times the channels: neighbours of a slice of rows are gathered
  * side by side in scratch (zeros where there is none) and the result is added to x on the way out, with one rounding.
@@ -19,7 +21,7 @@
 
 #include <stdlib.h>
 
-enum { NOMINAL_ROWS = 16384, ACTIVATION_THREADS = 256, GATHER_THREADS = 256, MASK_FRAMES = 2048, MOST_ROWS = 65535 };
+enum { ACTIVATION_THREADS = 256, GATHER_THREADS = 256, MASK_FRAMES = 2048, MOST_ROWS = 65535 };
 
 /* ---- state ------------------------------------------------------------------------------------------------------- */
 
@@ -164,27 +166,37 @@ static bool ask(swm_backend *b, cublasLtMatmulAlgo_t *algorithm, const product *
     return true;
 }
 
-/* The algorithm of this kind of product; NULL after a failure. */
-static const cublasLtMatmulAlgo_t *plan_of(swm_backend *b, const product *p)
+/* What an algorithm for so many rows is asked for: a text, three frames, a clip or a slice of it. */
+static int64_t nominal_rows(swm_backend *b, int64_t rows)
+{
+    bool one_class = swm_cuda_device_of(b)->matrix->linear == SWM_CUDA_GENERIC || b->compute == SWM_F32;
+    if (one_class || rows > 3072) return 16384;
+    return rows > 512 ? 2640 : 320;
+}
+
+/* The algorithm of this kind of product for `rows` rows in all; NULL after a failure. */
+static const cublasLtMatmulAlgo_t *plan_of(swm_backend *b, const product *p, int64_t rows)
 {
     swm_cuda_matrix *matrix = swm_cuda_device_of(b)->matrix;
     int alignment = alignment_of(b, p);
+    int64_t nominal = nominal_rows(b, rows);
     bool accumulate = p->sum != NULL;
     for (int i = 0; i < matrix->plan_count; i++) {
         const swm_cuda_plan *plan = &matrix->plans[i];
-        if (plan->inputs == p->inputs && plan->outputs == p->outputs && plan->epilogue == p->epilogue &&
-            plan->accumulate == accumulate && plan->alignment == alignment)
+        if (plan->rows == nominal && plan->inputs == p->inputs && plan->outputs == p->outputs &&
+            plan->epilogue == p->epilogue && plan->accumulate == accumulate && plan->alignment == alignment)
             return &plan->algorithm;
     }
     /* A model has some dozens of kinds; after a thousand, forget them all rather than grow. */
     if (matrix->plan_count == SWM_CUDA_PLANS) matrix->plan_count = 0;
     swm_cuda_plan *plan = &matrix->plans[matrix->plan_count];
+    plan->rows = nominal;
     plan->inputs = p->inputs;
     plan->outputs = p->outputs;
     plan->epilogue = p->epilogue;
     plan->accumulate = accumulate;
     plan->alignment = alignment;
-    if (!ask(b, &plan->algorithm, p, alignment, NOMINAL_ROWS)) return NULL;
+    if (!ask(b, &plan->algorithm, p, alignment, nominal)) return NULL;
     matrix->plan_count++;
     return &plan->algorithm;
 }
@@ -198,12 +210,13 @@ static cublasStatus_t run(swm_backend *b, const product *p, blas_operands *o, co
                           SWM_CUDA_BLAS_WORKSPACE, device->stream);
 }
 
-/* Pieces keep every element offset below 2^31, whatever the library does inside. */
-static bool multiply(swm_backend *b, const product *whole)
+/* `rows`: of the op that this is a slice of. Pieces keep every element offset below 2^31, whatever the library does
+ * inside. */
+static bool multiply(swm_backend *b, const product *whole, int64_t rows)
 {
     int64_t piece = INT32_MAX / swm_max(whole->inputs, whole->outputs);
     size_t size = swm_dtype_size(b->compute);
-    const cublasLtMatmulAlgo_t *algorithm = plan_of(b, whole);
+    const cublasLtMatmulAlgo_t *algorithm = plan_of(b, whole, rows);
     if (algorithm == NULL) return false;
     for (int64_t first = 0; first < whole->rows; first += piece) {
         product p = *whole;
@@ -284,7 +297,7 @@ extern "C" void swm_cuda_linear(swm_backend *b, swm_tensor y, swm_tensor x, swm_
         p.epilogue = biased ? CUBLASLT_EPILOGUE_GELU_BIAS : CUBLASLT_EPILOGUE_GELU;
     else
         p.epilogue = biased ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
-    if (p.rows == 0 || !multiply(b, &p) || fused || activation == SWM_IDENTITY) return;
+    if (p.rows == 0 || !multiply(b, &p, p.rows) || fused || activation == SWM_IDENTITY) return;
     SWM_CUDA_BY_TYPE(b->compute, activate(b, swm_elements<T>(y), swm_count(y), activation));
 }
 
@@ -375,7 +388,7 @@ extern "C" void swm_cuda_temporal_conv(swm_backend *b, swm_tensor y, swm_tensor 
         p.inputs = 3 * channels;
         p.outputs = channels;
         p.epilogue = CUBLASLT_EPILOGUE_DEFAULT;
-        if (swm_failed(&b->error) || !multiply(b, &p)) return;
+        if (swm_failed(&b->error) || !multiply(b, &p, rows)) return;
     }
     if (keep_tail) {
         const char *from = (const char *)x.data + (size_t)(rows - tokens) * row_bytes;

@@ -18,13 +18,16 @@ enum { SWM_CUDA_PLANS = 1024 };
 typedef enum swm_cuda_choice {
     SWM_CUDA_BEST,    /* the fastest that this device and these operands allow */
     SWM_CUDA_GENERIC, /* mma.sync, any device from sm_80 on */
-    SWM_CUDA_PADDED   /* attention only: as BEST, heads of 112 multiplied as 128 */
+    /* Attention only, as BEST, but: */
+    SWM_CUDA_LEAN,       /* a quarter of the exponentials computed by other units */
+    SWM_CUDA_PAIRED,     /* blocks share keys and values by twos */
+    SWM_CUDA_LEAN_PAIRED /* both */
 } swm_cuda_choice;
 
-/* An algorithm chosen for a kind of product, for any number of rows, so that a result does not depend on how rows
- * were cut into calls. */
+/* An algorithm chosen for a kind of product, for any number of rows of a class, so that a result does not depend on how
+ * rows were cut into calls. */
 typedef struct swm_cuda_plan {
-    int64_t inputs, outputs;
+    int64_t rows, inputs, outputs; /* rows: the class's */
     cublasLtEpilogue_t epilogue;
     bool accumulate;
     int alignment;
@@ -37,8 +40,8 @@ typedef CUresult (*swm_cuda_encode)(CUtensorMap *, CUtensorMapDataType, cuuint32
 
 struct swm_cuda_matrix {
     cublasLtHandle_t blas;
-    swm_cuda_encode encode; /* cuTensorMapEncodeTiled; NULL: no Hopper kernels on this device */
-    swm_cuda_choice attention, conv;
+    swm_cuda_encode encode;                  /* cuTensorMapEncodeTiled; NULL: no Hopper kernels on this device */
+    swm_cuda_choice attention, conv, linear; /* linear GENERIC: one class for all row counts */
     int plan_count;
     swm_cuda_plan plans[SWM_CUDA_PLANS];
 };
@@ -54,9 +57,19 @@ bool swm_cuda_attend_hopper_takes(swm_backend *b, swm_tensor y, swm_tensor q, sw
 void swm_cuda_attend_hopper(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v,
                             const swm_attention *how);
 
+/* What a convolution multiplies, and how. */
+typedef struct swm_cuda_conv_form {
+    const void *weight;    /* [O][9 depth][I] */
+    int depth;             /* frames that a filter spans */
+    bool half;             /* weight and padded input are half precision, not bfloat16 */
+    float *partial;        /* room for partial sums where the sum over inputs may be split, for want of positions to */
+    int64_t partial_count; /* fill the device; NULL: it may not, so that results do not depend on their number */
+} swm_cuda_conv_form;
+
 /* conv_sm90.cu. The same for the product of a padded input with prepared weights. */
 bool swm_cuda_conv_hopper_takes(swm_backend *b, swm_tensor y, const swm_conv3d *how, swm_tensor padded);
-void swm_cuda_conv_hopper(swm_backend *b, swm_tensor y, const swm_conv3d *how, swm_tensor padded);
+void swm_cuda_conv_hopper(swm_backend *b, swm_tensor y, const swm_conv3d *how, swm_tensor padded,
+                          const swm_cuda_conv_form *form);
 
 #ifdef __cplusplus
 }

@@ -205,10 +205,9 @@ static swm_tensor feed_forward(swm_backend *b, const swm_dit_block *w, const swm
     for (int64_t frame = 0; frame < view->frames; frame += slice) {
         int64_t first = frame * tokens, count = swm_min(slice, view->frames - frame) * tokens;
         swm_mark mark = swm_mark_of(b);
-        swm_tensor e =
-            swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_SILU);       /* (n,2F) */
-        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width); /* (n,F) */
-        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY);     /* (n,C) */
+        swm_tensor e = swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_IDENTITY);
+        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width, true);
+        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY); /* 2F, F, C */
         swm_release(b, mark);
     }
     swm_tensor tail = memory != NULL ? memory->ffn_tail : (swm_tensor){0};

@@ -181,7 +181,8 @@ void swm_vae_denormalise(const swm_vae *vae, float *latent, int64_t positions)
 
 /* ---- layers ------------------------------------------------------------------------------------------------------- */
 
-swm_tensor swm_vae_convolve(swm_vae_run *run, swm_tensor x, const swm_vae_conv *conv, swm_vae_conv_options options)
+/* `conv` as swm_weights_use gave it. */
+static swm_conv3d describe_conv(swm_vae_run *run, const swm_vae_conv *conv, swm_vae_conv_options options)
 {
     swm_conv3d how = {.weight = conv->weight,
                       .bias = conv->bias,
@@ -189,30 +190,57 @@ swm_tensor swm_vae_convolve(swm_vae_run *run, swm_tensor x, const swm_vae_conv *
                       .reflect = run->reflect,
                       .norm_silu = options.norm_silu,
                       .residual = options.residual};
-    if (run->state != NULL) {
-        how.cache = run->state->caches[run->next_cache++];
-        how.cache_filled = run->state->frames > 0;
-    }
-    return swm_conv(run->b, x, &how);
+    if (run->state == NULL) return how;
+    int i = run->next_cache++;
+    how.cache = run->state->caches[i];
+    how.cache_filled = run->state->filled[i];
+    how.open = !run->causal && !run->last;
+    run->state->filled[i] = true;
+    return how;
 }
 
 swm_tensor swm_vae_single(swm_vae_run *run, swm_tensor x, const swm_vae_conv *conv, swm_vae_conv_options options)
 {
     const swm_vae_conv *used = swm_weights_use(run->b, conv, sizeof *conv);
-    swm_tensor y = swm_vae_convolve(run, x, used, options);
+    swm_conv3d how = describe_conv(run, used, options);
+    int64_t frames = swm_conv_frames(&how, x.shape[0]);
+    swm_tensor y =
+        SWM_TAKE(run->b, run->b->compute, options.front + frames, x.shape[1], x.shape[2], used->weight.shape[0]);
+    swm_conv_to(run->b, swm_rows(y, options.front, frames), x, &how);
     swm_weights_done(run->b, conv);
     return y;
 }
 
-void swm_vae_resnets(swm_vae_run *run, swm_tensor x, const swm_vae_stage *stage, int64_t layers)
+void swm_vae_branch(swm_vae_run *run, swm_vae_span *x, int64_t lag)
+{
+    if (run->state == NULL || run->causal) return;
+    int i = run->next_branch++;
+    int64_t *owed = &run->state->late_count[i];
+    swm_tensor late = run->state->late[i];
+    x->first -= *owed;
+    x->count += *owed;
+    if (*owed > 0) swm_copy(run->b, swm_rows(x->room, x->first, *owed), swm_rows(late, 0, *owed));
+    *owed = run->last ? 0 : swm_min(lag, x->count);
+    x->count -= *owed;
+    if (*owed > 0) swm_copy(run->b, swm_rows(late, 0, *owed), swm_rows(x->room, x->first + x->count, *owed));
+}
+
+/* A span of which the first convolutions have left nothing yet ends there. */
+void swm_vae_resnets(swm_vae_run *run, swm_vae_span *x, const swm_vae_stage *stage, int64_t layers)
 {
     swm_backend *b = run->b;
-    for (int64_t i = 0; i < layers; i++) {
+    for (int64_t i = 0; i < layers && x->count > 0; i++) {
         const swm_vae_resnet *resnet = swm_weights_use(b, &stage->resnets[i], sizeof *resnet);
         swm_mark mark = swm_mark_of(b);
-        swm_tensor r = swm_vae_convolve(run, x, &resnet->conv1, (swm_vae_conv_options){.norm_silu = true});
-        r = swm_vae_convolve(run, r, &resnet->conv2, (swm_vae_conv_options){.norm_silu = true, .residual = x});
-        swm_copy(b, x, r);
+        swm_tensor in = swm_vae_frames(*x);
+        swm_vae_branch(run, x, 2);
+        swm_tensor sum = swm_vae_frames(*x);
+        swm_conv3d how = describe_conv(run, &resnet->conv1, (swm_vae_conv_options){.norm_silu = true});
+        swm_tensor r = swm_conv(b, in, &how);
+        if (r.shape[0] > 0) {
+            how = describe_conv(run, &resnet->conv2, (swm_vae_conv_options){.norm_silu = true, .residual = sum});
+            swm_conv_to(b, sum, r, &how);
+        }
         swm_release(b, mark);
         swm_weights_done(b, &stage->resnets[i]);
     }
@@ -290,7 +318,7 @@ static int64_t run_tile_row(swm_backend *b, const swm_vae *vae, swm_tensor x, co
         swm_tensor part = SWM_TAKE(b, b->compute, x.shape[0], rows.size * how->in, across.size * how->in, x.shape[3]);
         int64_t from[4] = {0, rows.start * how->in, across.start * how->in, 0};
         swm_paste(b, part, zero, x, from, part.shape);
-        swm_tensor tile = how->network(b, vae, part), slot = swm_rows(above, j, 1);
+        swm_tensor tile = how->network(b, vae, part, how->user), slot = swm_rows(above, j, 1);
         if (rows.start > 0) blend_strip(b, tile, strip_above(slot, tile, above_height), 1);
         if (across.start > 0) blend_strip(b, tile, left, 2);
         keep_strip(b, slot.data, tile, 1, overlap_down);
@@ -307,7 +335,7 @@ static int64_t run_tile_row(swm_backend *b, const swm_vae *vae, swm_tensor x, co
 swm_tensor swm_vae_run_tiles(swm_backend *b, const swm_vae *vae, swm_tensor x, const swm_vae_tiles *how)
 {
     int64_t height = x.shape[1] / how->in, width = x.shape[2] / how->in;
-    if (how->stride == 0 || (height <= how->height && width <= how->width)) return how->network(b, vae, x);
+    if (how->stride == 0 || (height <= how->height && width <= how->width)) return how->network(b, vae, x, how->user);
     SWM_REQUIRE(how->stride > 0 && how->stride <= how->height && how->stride <= how->width,
                 "tiles of %lld x %lld latents every %lld", (long long)how->height, (long long)how->width,
                 (long long)how->stride);

@@ -32,8 +32,9 @@ static swm_tensor down_sample(swm_vae_run *run, swm_mark mark, swm_tensor x, con
 }
 
 /* (F,H,W,3) -> (T,h,w,C) */
-static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor video)
+static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor video, const void *user)
 {
+    (void)user;
     const swm_vae_config *config = &vae->config;
     swm_vae_run run = {.b = b, .causal = config->encoder_causal, .reflect = config->encoder_padding == SWM_PAD_REFLECT};
     int64_t latents = (video.shape[0] + 7) / 8, height = video.shape[1] / 32, width = video.shape[2] / 32;
@@ -43,12 +44,12 @@ static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor vid
     x = swm_vae_single(&run, x, &vae->encoder_in, (swm_vae_conv_options){0}); /* F, 8h, 8w, C */
     swm_trace(b, x, "encoder.conv_in");
     for (int i = 0; i < config->encoder_blocks; i++) {
-        swm_vae_resnets(&run, x, &vae->encoder[i], config->encoder_layers[i]);
+        swm_vae_resnets(&run, &(swm_vae_span){x, 0, x.shape[0]}, &vae->encoder[i], config->encoder_layers[i]);
         x = down_sample(&run, mark, x, &vae->encoder[i], config->encoder_stride[i]);
         swm_trace(b, x, "encoder.down_blocks.%d", i);
     }
     int mid = config->encoder_blocks; /* T, h, w, width */
-    swm_vae_resnets(&run, x, &vae->encoder[mid], config->encoder_layers[mid]);
+    swm_vae_resnets(&run, &(swm_vae_span){x, 0, x.shape[0]}, &vae->encoder[mid], config->encoder_layers[mid]);
     swm_trace(b, x, "encoder.mid_block");
     x = swm_vae_single(&run, x, &vae->encoder_out, (swm_vae_conv_options){.norm_silu = true}); /* T, h, w, C+1 */
     swm_trace(b, x, "encoder.conv_out");

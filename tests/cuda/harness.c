@@ -259,6 +259,7 @@ static int run_mode(swm_dtype compute, int device, bool timing, bool matrices)
         if (h.cpu == NULL || swm_backend_reserve(h.cpu, bytes, &error) != 0) die(&error);
         cuda_ops_tests(&h);
         if (matrices && cuda_matrix_tests != NULL) cuda_matrix_tests(&h);
+        cuda_residency_tests(&h);
         swm_backend_close(h.cpu);
     }
     swm_backend_close(h.gpu);

@@ -49,6 +49,7 @@ void harness_time(harness *h, const char *name, void (*run)(harness *h, const vo
 /* test_cuda_ops.c, and test_cuda_matrix.c where it is linked in. */
 void cuda_ops_tests(harness *h);
 void cuda_ops_times(harness *h);
+void cuda_residency_tests(harness *h);
 void cuda_matrix_tests(harness *h) __attribute__((weak));
 void cuda_matrix_times(harness *h) __attribute__((weak));
 

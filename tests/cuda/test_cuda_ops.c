@@ -14,7 +14,7 @@ enum { ROUNDS = 12 };
 /* Channels: odd ones, those of toys, those of the release, long ones. */
 static int64_t pick_channels(harness *h)
 {
-    static const int64_t known[] = {8, 64, 112, 128, 2240, 2304, 3000, 9224};
+    static const int64_t known[] = {8, 64, 112, 128, 2240, 2304, 4096, 9224};
     return harness_pick(h, 0, 2) == 0 ? harness_pick(h, 1, 70) : known[harness_pick(h, 0, 7)];
 }
 
@@ -40,8 +40,8 @@ static void test_pointwise(harness *h)
 
 static void test_modulated(harness *h)
 {
-    static const char *const names[] = {"modulation", "adaptive_norm", "gated_add"};
-    for (int op = 0; op < 3; op++) {
+    static const char *const names[] = {"modulation", "adaptive_norm", "gated_add", "adaptive_rms_norm"};
+    for (int op = 0; op < 4; op++) {
         CASES(h)
         {
             harness_begin(h);
@@ -55,6 +55,9 @@ static void test_modulated(harness *h)
                 x = (twin){swm_adaptive_norm(h->cpu, x.cpu, t.cpu, 3, 4),
                            swm_adaptive_norm(h->gpu, x.gpu, t.gpu, 3, 4)};
             if (op == 2) swm_gated_add(h->cpu, x.cpu, y.cpu, t.cpu, 5), swm_gated_add(h->gpu, x.gpu, y.gpu, t.gpu, 5);
+            if (op == 3)
+                x = (twin){swm_adaptive_rms_norm(h->cpu, x.cpu, t.cpu, 0, 1),
+                           swm_adaptive_rms_norm(h->gpu, x.gpu, t.gpu, 0, 1)};
             harness_check(h, x, "%lld frames of %lldx%lld", (long long)frames, (long long)tokens, (long long)c);
             harness_end(h);
         }
@@ -70,10 +73,11 @@ static void test_rms_norm(harness *h)
         int64_t n = harness_pick(h, 1, 60), c = pick_channels(h);
         float offset = (float)(round % 2);
         twin x = harness_values(h, false, -2, 3, SHAPE(n, c)), w = harness_weight(h, 1, SHAPE(c));
+        if (round % 3 == 0) w = (twin){0};
         harness_check(h,
                       (twin){swm_rms_norm(h->cpu, x.cpu, w.cpu, 1e-5f, offset),
                              swm_rms_norm(h->gpu, x.gpu, w.gpu, 1e-5f, offset)},
-                      "%lldx%lld", (long long)n, (long long)c);
+                      "%lldx%lld, weight %d", (long long)n, (long long)c, round % 3 != 0);
         harness_end(h);
     }
     harness_report(h, "rms_norm", 1e-5, 1e-2);
@@ -125,6 +129,52 @@ static void test_transform_heads(harness *h)
         }
         harness_report(h, kind == 0 ? "heads: norm" : kind == 1 ? "heads: rotation" : "heads: rays", 1e-5, 1e-2);
     }
+}
+
+static void test_rotate_grid(harness *h)
+{
+    static const int64_t sizes[] = {32, 64, 128, 2, 6, 24, 112};
+    for (int round = 0; round < 6 * ROUNDS; round++) {
+        harness_begin(h);
+        int64_t size = sizes[harness_pick(h, 0, 6)], heads = harness_pick(h, 1, round % 8 ? 9 : 32), c = size * heads;
+        bool grid = c >= 6 && harness_pick(h, 0, 2), norm = harness_pick(h, 0, 2), in_place = harness_pick(h, 0, 1);
+        int64_t sides[3] = {harness_pick(h, 1, 4), harness_pick(h, 1, 5), harness_pick(h, 1, 7)};
+        if (!grid) sides[0] = harness_pick(h, 1, 40), sides[1] = sides[2] = 1;
+        int64_t n = sides[0] * sides[1] * sides[2], most = c / 2 / (grid ? 3 : 1);
+        int64_t frequencies = round % 2 ? most : harness_pick(h, 1, most);
+        twin x = harness_values(h, false, -2, 3, SHAPE(n, c)), y = x, w = harness_weight(h, 1, SHAPE(c));
+        if (!in_place) y = harness_values(h, false, 0, 1, SHAPE(n, c));
+        if (!norm) w = (twin){0};
+        swm_grid_rotation how[2] = {{.heads = heads, .interleaved = harness_pick(h, 0, 1)}};
+        how[1] = how[0];
+        for (int i = 0; i < (grid ? 3 : 1); i++) {
+            twin table = rotation_table(h, sides[i], frequencies);
+            how[0].axes[i] = table.cpu;
+            how[1].axes[i] = table.gpu;
+        }
+        swm_rotate_grid(h->cpu, y.cpu, x.cpu, w.cpu, 1e-6f, &how[0]);
+        swm_rotate_grid(h->gpu, y.gpu, x.gpu, w.gpu, 1e-6f, &how[1]);
+        harness_check(h, y, "%lld tokens, %lldx%lld, %lld frequencies, grid %d norm %d interleaved %d in place %d",
+                      (long long)n, (long long)heads, (long long)size, (long long)frequencies, grid, norm,
+                      how[0].interleaved, in_place);
+        harness_end(h);
+    }
+    harness_report(h, "rotate_grid", 1e-5, 1e-2);
+}
+
+static void test_pack_states(harness *h)
+{
+    CASES(h)
+    {
+        harness_begin(h);
+        int64_t layers = harness_pick(h, 1, 60), n = harness_pick(h, 8, 40),
+                c = harness_pick(h, 8, round % 4 ? 80 : 4000);
+        twin x = harness_values(h, false, -3, 5, SHAPE(layers, n, c));
+        harness_check(h, (twin){swm_pack_states(h->cpu, x.cpu), swm_pack_states(h->gpu, x.gpu)},
+                      "%lld layers of %lldx%lld", (long long)layers, (long long)n, (long long)c);
+        harness_end(h);
+    }
+    harness_report(h, "pack_states", 1e-5, 1e-2);
 }
 
 /* ---- gated delta rule -------------------------------------------------------------------------------------------- */
@@ -255,13 +305,14 @@ static void test_depthwise_glu(harness *h)
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 3), rows = harness_pick(h, 1, 30), columns = harness_pick(h, 1, 20);
         int64_t half = halves[harness_pick(h, 0, 5)];
+        bool silu = harness_pick(h, 0, 1) == 1;
         twin x = harness_values(h, false, -1, 1, SHAPE(frames * rows * columns, 2 * half));
         twin w = harness_weight(h, 1, SHAPE(2 * half, 1, 3, 3)), bias = harness_weight(h, 1, SHAPE(2 * half));
         harness_check(h,
-                      (twin){swm_depthwise_glu(h->cpu, x.cpu, w.cpu, bias.cpu, rows, columns),
-                             swm_depthwise_glu(h->gpu, x.gpu, w.gpu, bias.gpu, rows, columns)},
-                      "%lld frames of %lldx%lld, 2x%lld", (long long)frames, (long long)rows, (long long)columns,
-                      (long long)half);
+                      (twin){swm_depthwise_glu(h->cpu, x.cpu, w.cpu, bias.cpu, rows, columns, silu),
+                             swm_depthwise_glu(h->gpu, x.gpu, w.gpu, bias.gpu, rows, columns, silu)},
+                      "%lld frames of %lldx%lld, 2x%lld, SiLU %d", (long long)frames, (long long)rows,
+                      (long long)columns, (long long)half, silu);
         harness_end(h);
     }
     harness_report(h, "depthwise_glu", 1e-5, 1e-2);
@@ -282,19 +333,6 @@ static void test_layout(harness *h)
         harness_end(h);
     }
     harness_report(h, "transpose", 0, 0);
-    CASES(h)
-    {
-        harness_begin(h);
-        int64_t rows = harness_pick(h, 1, 50), count = harness_pick(h, 1, 40), width = harness_pick(h, 1, 400);
-        int32_t ids[40];
-        for (int64_t i = 0; i < count; i++) ids[i] = (int32_t)harness_pick(h, 0, rows - 1);
-        twin table = harness_weight(h, 1, SHAPE(rows, width));
-        harness_check(
-            h, (twin){swm_embed(h->cpu, table.cpu, ids, count, 7.5f), swm_embed(h->gpu, table.gpu, ids, count, 7.5f)},
-            "%lld of %lldx%lld", (long long)count, (long long)rows, (long long)width);
-        harness_end(h);
-    }
-    harness_report(h, "embed", 1e-6, 1e-2);
     CASES(h)
     {
         harness_begin(h);
@@ -434,6 +472,8 @@ void cuda_ops_tests(harness *h)
     test_modulated(h);
     test_rms_norm(h);
     test_transform_heads(h);
+    test_rotate_grid(h);
+    test_pack_states(h);
     test_key_conv(h);
     test_gates(h);
     test_gdn_scan(h);
@@ -555,7 +595,13 @@ static void run_camera_scan(harness *h, const void *user)
 static void run_depthwise(harness *h, const void *user)
 {
     const operands *o = user;
-    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS);
+    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS, false);
+}
+
+static void run_depthwise_silu(harness *h, const void *user)
+{
+    const operands *o = user;
+    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS, true);
 }
 
 static void run_upsample(harness *h, const void *user)
@@ -613,6 +659,47 @@ static void time_tokens(harness *h)
                    .weight = harness_large_weight(h, 1, SHAPE(2 * HALF, 1, 3, 3)),
                    .y = harness_large_weight(h, 1, SHAPE(2 * HALF))};
     harness_time(h, "depthwise_glu, 18 frames", run_depthwise, &o);
+    harness_time(h, "depthwise_glu of silu, 18 frames", run_depthwise_silu, &o);
+    harness_end(h);
+}
+
+/* The refiner: 32 heads of 128. */
+static void run_rotate_grid(harness *h, const void *user)
+{
+    const operands *o = user;
+    swm_grid_rotation how = {.heads = 32, .axes = {o->rotation, o->half_rotation, o->rays}};
+    swm_rotate_grid(h->gpu, o->x, o->y, o->weight, 1e-6f, &how);
+}
+
+static void run_adaptive_rms_norm(harness *h, const void *user)
+{
+    const operands *o = user;
+    swm_adaptive_rms_norm(h->gpu, o->y, o->modulation, 0, 1);
+}
+
+static void run_pack_states(harness *h, const void *user)
+{
+    const operands *o = user;
+    swm_pack_states(h->gpu, o->z);
+}
+
+static void time_refiner(harness *h)
+{
+    harness_begin(h);
+    operands o = {
+        .x = harness_large(h, false, -1, 1, SHAPE(ALL, 4096)),
+        .y = harness_large(h, false, -1, 1, SHAPE(ALL, 4096)),
+        .z = harness_large(h, false, -1, 1, SHAPE(49, 300, 3840)),
+        .modulation = harness_large(h, false, -0.001f, 0.001f, SHAPE(FRAMES, 6, 4096)),
+        .weight = harness_large_weight(h, 1, SHAPE(4096)),
+        .rotation = harness_large(h, true, -1, 1, SHAPE(FRAMES, 682, 2)),
+        .half_rotation = harness_large(h, true, -1, 1, SHAPE(ROWS, 682, 2)),
+        .rays = harness_large(h, true, -1, 1, SHAPE(COLUMNS, 682, 2)),
+    };
+    harness_time(h, "rotate_grid, 4096 channels", run_rotate_grid, &o);
+    harness_time(h, "adaptive_rms_norm, 4096 channels", run_adaptive_rms_norm, &o);
+    harness_time(h, "gated_add, 4096 channels", run_gated_add, &o);
+    harness_time(h, "pack_states of 49x300x3840", run_pack_states, &o);
     harness_end(h);
 }
 
@@ -634,5 +721,6 @@ static void time_video(harness *h)
 void cuda_ops_times(harness *h)
 {
     time_tokens(h);
+    time_refiner(h);
     time_video(h);
 }

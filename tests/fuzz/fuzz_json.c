@@ -1,6 +1,9 @@
-/* Fuzz target: strict JSON, and the two model configurations that are read from it. */
+/* Fuzz target: strict JSON, and the three model configurations that are read from it. */
 #include "io/config.h"
 #include "io/json.h"
+#include "model/refiner.h"
+
+#include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -11,5 +14,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     swm_vae_config_from_json(&vae, "fuzz", tree, NULL);
     swm_gemma_config_from_json(&gemma, "fuzz", tree, NULL);
     cJSON_Delete(tree);
+    swm_refiner_config refiner;
+    if (swm_refiner_config_parse(&refiner, "fuzz", data, size, NULL) == 0 && refiner.heads * refiner.head < 6) abort();
     return 0;
 }

@@ -1,5 +1,5 @@
 /* Implements preview.h: ridge regression over the cells of the first frame. */
-#include "preview.h"
+#include "pipeline/preview.h"
 
 #include <math.h>
 #include <stdlib.h>

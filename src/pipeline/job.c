@@ -1,6 +1,6 @@
-/* From a request to a job: every check that needs no network, every default, and the host data that the stages read.
- * The stages themselves are in pipeline.c. */
-#include "pipeline.h"
+/* From a request to a job: every check that needs no network, every default, and the host data that the stages read. The
+ * second stage's part of it is in job_refiner.c. */
+#include "pipeline/job.h"
 
 #include "camera/action.h"
 #include "camera/trajectory.h"
@@ -11,10 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEFAULT_FRAMES = 161, DEFAULT_STEPS = 60, LARGEST_SIDE = 8192 };
+enum { DEFAULT_FRAMES = 161, DEFAULT_STEPS = 60, DEFAULT_FPS = 16, LARGEST_SIDE = 8192 };
 static const double default_fov = 60, default_guidance = 5;
 
-__attribute__((format(printf, 2, 3))) static void notice(const swm_events *events, const char *format, ...)
+void swm_job_notice(const swm_events *events, const char *format, ...)
 {
     if (events == NULL || events->notice == NULL) return;
     char text[512];
@@ -114,11 +114,11 @@ static int resolve_length(swm_job *job, const swm_request *request, const swm_ev
     int64_t wanted = request->frames > 0 ? request->frames : swm_min(DEFAULT_FRAMES, job->poses.count);
     job->frames = swm_snap_frames(wanted, job->poses.count, 8);
     if (request->frames > 0 && job->frames != request->frames)
-        notice(events, "%lld frames instead of %lld: the model makes 8k+1 of them", (long long)job->frames,
-               (long long)request->frames);
+        swm_job_notice(events, "%lld frames instead of %lld: the model makes 8k+1 of them", (long long)job->frames,
+                       (long long)request->frames);
     else if (request->frames == 0 && job->frames != job->poses.count)
-        notice(events, "%lld frames: the first part of a path of %lld poses (ask for more with --frames)",
-               (long long)job->frames, (long long)job->poses.count);
+        swm_job_notice(events, "%lld frames: the first part of a path of %lld poses (ask for more with --frames)",
+                       (long long)job->frames, (long long)job->poses.count);
     job->poses.count = job->frames;
     job->latent.frames = swm_latent_frames(job->frames);
     return swm_poses_check(&job->poses, error);
@@ -134,11 +134,12 @@ static int assume_intrinsics(swm_job *job, const swm_request *request, const swm
     if (request->fov == 0 && request->image != NULL &&
         swm_image_exif_focal(request->image, fit->source_width, fit->source_height, &focal)) {
         *source = "exif";
-        notice(events, "focal length of %.0f pixels from the picture's EXIF; pass --fov or --intrinsics to set it",
-               focal);
+        swm_job_notice(
+            events, "focal length of %.0f pixels from the picture's EXIF; pass --fov or --intrinsics to set it", focal);
     } else if (request->fov == 0) {
-        notice(events, "intrinsics are unknown: %g degrees across are assumed; pass --fov or --intrinsics to set them",
-               fov);
+        swm_job_notice(events,
+                       "intrinsics are unknown: %g degrees across are assumed; pass --fov or --intrinsics to set them",
+                       fov);
     }
     return swm_intrinsics_centred(&job->intrinsics, job->frames, focal, fit->source_width, fit->source_height, error);
 }
@@ -234,8 +235,8 @@ static int copy_text(char **to, const char *text, swm_error *error)
     return text == NULL || *to != NULL ? 0 : -1;
 }
 
-/* Texts are checked here; they are encoded, or read from a file, in the prompt stage. */
-static int resolve_prompt(swm_job *job, const swm_request *request, swm_error *error)
+/* Whose words need which encoder. */
+static int check_prompt(const swm_job *job, const swm_request *request, swm_error *error)
 {
     bool encoder = job->checkpoint->tokenizer != NULL;
     if (request->prompt_embeddings != NULL && (request->prompt != NULL || request->negative_prompt != NULL))
@@ -243,26 +244,50 @@ static int resolve_prompt(swm_job *job, const swm_request *request, swm_error *e
     if (request->save_prompt_embeddings != NULL && !encoder)
         return swm_fail(error, "the model in %s has no text encoder, so there are no prompt embeddings to save",
                         job->checkpoint->layout.directory);
-    if (request->prompt != NULL && !encoder)
+    if (request->prompt != NULL && !encoder && !job->refiner.wanted)
         return swm_fail(error,
                         "the model in %s has no text_encoder/ and takes no prompt; leave --prompt away or pass "
                         "--text-encoder",
                         job->checkpoint->layout.directory);
     if (request->prompt == NULL && request->prompt_embeddings == NULL && encoder)
         return swm_fail(error, "no prompt was given; pass one with --prompt");
+    return 0;
+}
+
+/* States that need no encoding: from a file, or the null caption. */
+static int load_prompt(swm_job *job, swm_error *error)
+{
+    const swm_dit_size *size = &job->checkpoint->dit->size;
+    int64_t tokens = job->checkpoint->config.model_max_length;
+    if (job->prompt_embeddings != NULL) {
+        swm_prompt_expected expected = {.tokens = tokens, .width = size->caption_channels};
+        return swm_prompt_load(&job->conditional, &job->negative, job->prompt_embeddings, expected, error);
+    }
+    if (swm_prompt_null(&job->conditional, tokens, size->caption_channels, error) != 0) return -1;
+    return swm_prompt_null(&job->negative, tokens, size->caption_channels, error);
+}
+
+/* Texts are checked here and encoded in the prompt stage. */
+static int resolve_prompt(swm_job *job, const swm_request *request, swm_error *error)
+{
+    if (check_prompt(job, request, error) != 0) return -1;
+    bool encoder = job->checkpoint->tokenizer != NULL;
     if (request->prompt != NULL) {
         job->prompt = swm_prompt_clean("prompt", request->prompt, strlen(request->prompt), error);
         if (job->prompt == NULL) return -1;
     }
+    job->encode_prompt = encoder && request->prompt != NULL;
     job->guidance = request->guidance != 0                          ? request->guidance
                     : encoder || request->prompt_embeddings != NULL ? default_guidance
                                                                     : 1;
     if (!(job->guidance >= 1 && job->guidance <= 100))
         return swm_fail(error, "a guidance scale of %g was asked for; 1 (none) to 100 are possible", job->guidance);
-    if (copy_text(&job->negative_prompt, request->negative_prompt != NULL ? request->negative_prompt : "", error) != 0)
+    const char *negative = request->negative_prompt != NULL ? request->negative_prompt : "";
+    if (copy_text(&job->negative_prompt, negative, error) != 0 ||
+        copy_text(&job->prompt_embeddings, request->prompt_embeddings, error) != 0 ||
+        swm_job_copy_output(&job->save_prompt_embeddings, request->save_prompt_embeddings, error) != 0)
         return -1;
-    if (copy_text(&job->prompt_embeddings, request->prompt_embeddings, error) != 0) return -1;
-    return copy_text(&job->save_prompt_embeddings, request->save_prompt_embeddings, error);
+    return job->encode_prompt ? 0 : load_prompt(job, error);
 }
 
 /* Chunks from the configuration: an explicit list, or a size and a rule; bidirectional models have one. */
@@ -311,6 +336,19 @@ static int resolve_sampling(swm_job *job, const swm_request *request, swm_error 
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
+static int resolve_first_stage(swm_job *job, const swm_request *request, const swm_events *events, swm_error *error)
+{
+    swm_fit fit;
+    job->fps = request->fps != 0 ? request->fps : DEFAULT_FPS;
+    if (resolve_size(job, request, error) != 0 || resolve_prompt(job, request, error) != 0 ||
+        resolve_picture(job, request, &fit, error) != 0)
+        return -1;
+    job->latent.width = job->width / 32;
+    job->latent.height = job->height / 32;
+    if (resolve_camera(job, request, events, fit, error) != 0 || resolve_sampling(job, request, error) != 0) return -1;
+    return swm_job_copy_output(&job->save_latents, request->save_latents, error);
+}
+
 int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_request *request,
                     const swm_events *events, swm_error *error)
 {
@@ -321,21 +359,19 @@ int swm_job_resolve(swm_job *job, const swm_checkpoint *checkpoint, const swm_re
         .tiling = request->tiling,
         .reference_exact = request->reference_exact,
         .device = request->device,
+        .vram_budget = request->vram_budget,
         .float32 = request->float32,
         .threads = request->threads,
-        .fps = request->fps != 0 ? request->fps : 16,
         .latent = {.channels = checkpoint->dit->size.latent_channels},
+        .refiner = {.wanted = checkpoint->refiner.transformer != NULL && !request->no_refiner},
     };
-    if (!(job->fps >= 1 && job->fps <= 1000))
-        return swm_fail(error, "%g frames a second were asked for; 1 to 1000 are possible", job->fps);
-    swm_fit fit;
-    if (resolve_size(job, request, error) != 0 || resolve_prompt(job, request, error) != 0 ||
-        resolve_picture(job, request, &fit, error) != 0)
-        return -1;
-    job->latent.width = job->width / 32;
-    job->latent.height = job->height / 32;
-    if (resolve_camera(job, request, events, fit, error) != 0) return -1;
-    return resolve_sampling(job, request, error);
+    if (request->fps != 0 && !(request->fps >= 1 && request->fps <= 1000))
+        return swm_fail(error, "%g frames a second were asked for; 1 to 1000 are possible", request->fps);
+    int result = request->latents != NULL ? swm_job_resolve_latents(job, request, events, error)
+                                          : resolve_first_stage(job, request, events, error);
+    if (result != 0) return -1;
+    job->show_stage1 = job->refiner.wanted && events != NULL && events->stage1_frames != NULL;
+    return swm_job_resolve_refiner(job, request, error);
 }
 
 void swm_job_free(swm_job *job)
@@ -345,14 +381,23 @@ void swm_job_free(swm_job *job)
     swm_intrinsics_free(&job->intrinsics);
     swm_prompt_free(&job->conditional);
     swm_prompt_free(&job->negative);
+    swm_refiner_prompt_free(&job->refiner.prompt);
+    char *const owned[] = {job->prompt,
+                           job->negative_prompt,
+                           job->prompt_embeddings,
+                           job->save_prompt_embeddings,
+                           job->intrinsics_source,
+                           job->camera_source,
+                           job->refiner.text,
+                           job->refiner.prompt_embeddings,
+                           job->refiner.save_prompt_embeddings,
+                           job->save_latents,
+                           job->latents,
+                           job->origin};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free(job->conditions);
     free(job->plucker);
-    free(job->prompt);
-    free(job->negative_prompt);
-    free(job->prompt_embeddings);
-    free(job->save_prompt_embeddings);
     free(job->chunk_starts);
-    free(job->intrinsics_source);
-    free(job->camera_source);
+    free(job->given);
     *job = (swm_job){0};
 }
