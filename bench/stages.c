@@ -131,14 +131,14 @@ static int make_inputs(bench *m, const swm_weights *source, swm_error *error)
 
 /* ---- preparation ------------------------------------------------------------------------------------------------------ */
 
-/* The null caption: the DiT's cost does not depend on which tokens are valid. */
+/* A caption of zeros, all of whose tokens are valid: as much as a prompt can cost. */
 static int prepare_caption(bench *m, swm_backend *b, swm_error *error)
 {
     const swm_checkpoint *c = &m->model->checkpoint;
     int64_t tokens = c->config.model_max_length;
     swm_prompt prompt;
     if (swm_prompt_null(&prompt, tokens, c->dit->size.caption_channels, error) != 0) return -1;
-    swm_dit_caption_prepare(b, c->dit, &m->caption, tokens, prompt.states, prompt.mask);
+    swm_dit_caption_prepare(b, c->dit, &m->caption, tokens, prompt.states, NULL);
     swm_prompt_free(&prompt);
     return 0;
 }

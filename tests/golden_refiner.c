@@ -78,8 +78,8 @@ static int run_positions(void *user, swm_backend *b, swm_error *error)
     (void)error;
     position_job *job = user;
     swm_mark mark = swm_mark_of(b);
-    swm_grid_rotation rotation = swm_refiner_rotation(b, &job->clip->refiner->config, &job->grid);
-    for (int i = 0; i < 3; i++) swm_download(b, job->tables[i], rotation.axes[i]);
+    for (int i = 0; i < 3; i++)
+        swm_download(b, job->tables[i], swm_refiner_angles(b, &job->clip->refiner->config, &job->grid, i));
     swm_release(b, mark);
     return 0;
 }

@@ -24,6 +24,7 @@
     X(gemma3)                                                                                                          \
     X(connectors)                                                                                                      \
     X(refiner_prompt)                                                                                                  \
+    X(vae_kernels)                                                                                                     \
     X(vae)                                                                                                             \
     X(dit)                                                                                                             \
     X(refiner)                                                                                                         \

@@ -6,8 +6,10 @@
 #include <cmocka.h>
 
 #include "ops.h"
+#include "tolerance.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 int ops_open(void **state)
@@ -23,6 +25,21 @@ int ops_close(void **state)
     return 0;
 }
 
+swm_backend *ops_open_cpu(int threads, size_t bytes)
+{
+    swm_error error = {0};
+    swm_backend *b = swm_backend_open_cpu(threads, &error);
+    if (b == NULL || swm_backend_reserve(b, bytes, &error) != 0) fail_msg("%s", error.text);
+    return b;
+}
+
+void ops_close_cpu(swm_backend *b)
+{
+    swm_error error = {0};
+    if (swm_backend_check(b, &error) != 0) fail_msg("%s", error.text);
+    swm_backend_close(b);
+}
+
 static float value(int seed, int64_t index)
 {
     uint64_t x = (uint64_t)index * 0x9E3779B97F4A7C15u + (uint64_t)seed * 0xD1B54A32D192ED03u;
@@ -30,10 +47,18 @@ static float value(int seed, int64_t index)
     return (float)((double)(x >> 40) / (1 << 23) - 1);
 }
 
+float *ops_floats(int64_t count, int seed)
+{
+    float *values = malloc((size_t)count * sizeof *values + 1);
+    assert_non_null(values);
+    for (int64_t i = 0; i < count; i++) values[i] = value(seed, i);
+    return values;
+}
+
 swm_tensor ops_make(swm_backend *b, swm_dtype dtype, int seed, int rank, const int64_t *shape)
 {
     swm_tensor t = swm_take(b, dtype, rank, shape);
-    for (int64_t i = 0; i < swm_count(t); i++) {
+    for (int64_t i = 0; t.data != NULL && i < swm_count(t); i++) {
         float v = value(seed, i);
         swm_from_f32((char *)t.data + (size_t)i * swm_dtype_size(dtype), dtype, &v, 1);
     }
@@ -78,4 +103,15 @@ void ops_check(const char *name, swm_tensor got, const double *want)
     }
     if (!(sqrt(squares) <= 1e-5 * sqrt(norm)))
         fail_msg("%s %s: relative distance %g", name, swm_describe(got).text, sqrt(squares / norm));
+}
+
+void ops_check_close(const char *name, const float *got, const float *want, int64_t count, double bound)
+{
+    double distance = swm_distance_of(got, want, count).relative;
+    if (!(distance <= bound)) fail_msg("%s: relative distance %.3g above %.3g", name, distance, bound);
+}
+
+void ops_check_near(float got, double want)
+{
+    if (!(fabs((double)got - want) <= 1e-5)) fail_msg("%.8g where %.8g belongs", (double)got, want);
 }

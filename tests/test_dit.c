@@ -296,6 +296,32 @@ static void test_caption_padding(void **state)
     free(other);
 }
 
+/* Where valid tokens stand among the others changes nothing; a mask that hides all of them hides none. */
+static void test_caption_masks(void **state)
+{
+    fixture *f = *state;
+    const clip how = {.frames = 4, .chunks = WHOLE};
+    float *before = run(f, &how, 1), packed[TOKENS * 48];
+    memcpy(packed, f->states, sizeof packed);
+    for (int i = 0, next = 0; i < TOKENS; i++) {
+        f->mask[i] = i % 4 != 1; /* 9 of 12 */
+        for (int c = 0; c < 48; c++) f->states[48 * i + c] = f->mask[i] ? packed[48 * next + c] : 5;
+        next += f->mask[i];
+    }
+    float *scattered = run(f, &how, 1);
+    assert_memory_equal(scattered, before, bytes_of(&how));
+    memset(f->mask, 0, sizeof f->mask);
+    float *hidden = run(f, &how, 1);
+    memset(f->mask, 1, sizeof f->mask);
+    float *seen = run(f, &how, 1);
+    assert_memory_equal(hidden, seen, bytes_of(&how));
+    assert_memory_not_equal(hidden, before, bytes_of(&how));
+    free(before);
+    free(scattered);
+    free(hidden);
+    free(seen);
+}
+
 static void test_timesteps_are_whole(void **state)
 {
     fixture *f = *state;
@@ -454,6 +480,7 @@ int test_dit(void)
         TEST(test_windows),
         TEST(test_causality),
         TEST(test_caption_padding),
+        TEST(test_caption_masks),
         TEST(test_timesteps_are_whole),
         cmocka_unit_test(test_missing_and_misshapen),
         TEST(test_heads),

@@ -337,7 +337,7 @@ static void test_refusals(void **state)
 
     put_pair(adapter, A("y"), B("y"), SWM_F32, 4, 6);
     refuse(world, 1, "none of its 1 pairs", "base.safetensors");
-    refuse(world, 1, "none of its 0 pairs", ""); /* an empty file */
+    refuse(world, 1, "holds no tensors", ""); /* an empty file */
     put_pair(adapter, A("x"), B("x"), SWM_F32, 4, 6);
     put_pair(adapter, A("transformer.x"), B("transformer.x"), SWM_F32, 4, 6);
     refuse(world, 1, "are both for x.weight", "transformer.x.lora_A.weight");

@@ -218,10 +218,10 @@ static void test_angles(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         swm_mark mark = swm_mark_of(b);
         swm_refiner_grid grid = {cases[i].first, 2, 22, 40, 16};
-        swm_grid_rotation r = swm_refiner_rotation(b, &release, &grid);
-        assert_true(r.heads == 32 && !r.interleaved && r.axes[0].shape[0] == 2 && r.axes[1].shape[0] == 22 &&
-                    r.axes[2].shape[0] == 40 && r.axes[0].shape[1] == 682);
-        const float *at = swm_floats(r.axes[cases[i].axis]) + 2 * (cases[i].index * 682 + cases[i].frequency);
+        static const int64_t counts[3] = {2, 22, 40};
+        swm_tensor angles = swm_refiner_angles(b, &release, &grid, cases[i].axis);
+        assert_true(angles.rank == 3 && angles.shape[0] == counts[cases[i].axis] && angles.shape[1] == 682);
+        const float *at = swm_floats(angles) + 2 * (cases[i].index * 682 + cases[i].frequency);
         double within = cases[i].frequency > 300 ? 3e-4 : 1e-6; /* nine digits of a large angle are given */
         assert_true(fabs((double)at[0] - cases[i].cosine) < within && fabs((double)at[1] - cases[i].sine) < within);
         swm_release(b, mark);
@@ -353,7 +353,12 @@ static swm_refiner_window dense_window(swm_backend *b, const fixture *f, const s
     window.held = window.written = held;
     window.sink_at = first - held - 1;
     swm_refiner_grid grid = {window.sink_at, 1, HEIGHT, WIDTH, 16};
-    swm_grid_rotation rotation = swm_refiner_rotation(b, &f->refiner->config, &grid);
+    const swm_refiner_config *config = &f->refiner->config;
+    const swm_grid_rotation rotation = {.heads = config->heads,
+                                        .interleaved = config->interleaved,
+                                        .axes = {swm_refiner_angles(b, config, &grid, 0),
+                                                 swm_refiner_angles(b, config, &grid, 1),
+                                                 swm_refiner_angles(b, config, &grid, 2)}};
     for (int64_t i = 0; i < f->refiner->config.depth; i++) {
         int64_t from = (first - held) * CELLS, count = held * CELLS;
         swm_copy(b, window.blocks[i].sink_keys, all->blocks[i].sink_keys);

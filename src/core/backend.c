@@ -351,7 +351,8 @@ void swm_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor norm
                     x.shape[1] / rotation->heads % 2 == 0 && swm_present(axes[2]) == grid,
                 "rotate_grid: %s at %lld positions, %lld heads", swm_describe(x).text, (long long)positions,
                 (long long)rotation->heads);
-    for (int i = 0; i < (grid ? 3 : 1); i++) REQUIRE_SHAPE("rotate_grid", axes[i], axes[i].shape[0], axes[0].shape[1], 2);
+    for (int i = 0; i < (grid ? 3 : 1); i++)
+        REQUIRE_SHAPE("rotate_grid", axes[i], axes[i].shape[0], axes[0].shape[1], 2);
     SWM_REQUIRE((grid ? 3 : 1) * axes[0].shape[1] <= x.shape[1] / 2, "rotate_grid: %lld frequencies for %s",
                 (long long)axes[0].shape[1], swm_describe(x).text);
     if (swm_present(norm)) REQUIRE_SHAPE("rotate_grid", norm, x.shape[1]);
@@ -389,10 +390,9 @@ swm_tensor swm_attend(swm_backend *b, swm_tensor q, swm_tensor k, swm_tensor v, 
                 "attend: q %s, k %s in %lld and %lld heads", swm_describe(q).text, swm_describe(k).text,
                 (long long)how->heads, (long long)key_heads);
     require_same("attend", v, k);
-    if (swm_present(how->key_bias)) REQUIRE_SHAPE("attend", how->key_bias, k.shape[0]);
     int64_t keys = k.shape[0];
     if (swm_present(how->prefix_keys)) {
-        SWM_REQUIRE(!how->causal && !swm_present(how->key_bias), "attend: a prefix with a mask");
+        SWM_REQUIRE(!how->causal, "attend: a prefix with a mask");
         REQUIRE_SHAPE("attend", how->prefix_keys, how->prefix_keys.shape[0], k.shape[1]);
         require_same("attend", how->prefix_values, how->prefix_keys);
         keys += how->prefix_keys.shape[0];
@@ -494,8 +494,7 @@ swm_tensor swm_gdn_scan(swm_backend *b, const swm_gdn *how)
 
 /* ---- convolutions of the FFN -------------------------------------------------------------------------------------- */
 
-swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w,
-                             bool silu)
+swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w)
 {
     SWM_REQUIRE(x.rank == 2 && x.shape[0] % (h * w) == 0 && x.shape[1] % 2 == 0, "depthwise_glu: %s on %lldx%lld",
                 swm_describe(x).text, (long long)h, (long long)w);
@@ -503,7 +502,7 @@ swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, sw
     REQUIRE_SHAPE("depthwise_glu", bias, x.shape[1]);
     swm_tensor y = SWM_TAKE(b, b->compute, x.shape[0], x.shape[1] / 2);
     account(b, 18.0 * (double)swm_count(x), x, y, weight);
-    if (running(b)) b->kernels->depthwise_glu(b, y, x, weight, bias, h, w, silu);
+    if (running(b)) b->kernels->depthwise_glu(b, y, x, weight, bias, h, w);
     return y;
 }
 
@@ -612,7 +611,7 @@ swm_tensor swm_upsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, bool d
     return out;
 }
 
-swm_tensor swm_downsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, const int stride[3])
+void swm_downsample_merge_to(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3])
 {
     int64_t cell = (int64_t)stride[0] * stride[1] * stride[2], channels = y.shape[3] * cell;
     SWM_REQUIRE(y.rank == 4 && x.rank == 4 && x.shape[0] % stride[0] == 0 && x.shape[1] % stride[1] == 0 &&
@@ -620,10 +619,17 @@ swm_tensor swm_downsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, cons
                 "downsample_merge: %s and %s by %d,%d,%d", swm_describe(y).text, swm_describe(x).text, stride[0],
                 stride[1], stride[2]);
     REQUIRE_SHAPE("downsample_merge", x, y.shape[0], y.shape[1], y.shape[2], x.shape[3]);
-    swm_tensor out =
-        SWM_TAKE(b, b->compute, x.shape[0] / stride[0], x.shape[1] / stride[1], x.shape[2] / stride[2], channels);
+    REQUIRE_SHAPE("downsample_merge", out, x.shape[0] / stride[0], x.shape[1] / stride[1], x.shape[2] / stride[2],
+                  channels);
     account(b, 0, y, x, out);
     if (running(b)) b->kernels->downsample_merge(b, out, y, x, stride);
+}
+
+swm_tensor swm_downsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, const int stride[3])
+{
+    swm_tensor out = SWM_TAKE(b, b->compute, x.shape[0] / stride[0], x.shape[1] / stride[1], x.shape[2] / stride[2],
+                              y.shape[3] * stride[0] * stride[1] * stride[2]);
+    swm_downsample_merge_to(b, out, y, x, stride);
     return out;
 }
 

@@ -216,11 +216,10 @@ typedef struct swm_attention {
     int64_t heads, key_heads; /* heads / key_heads query heads share a key head; key_heads 0 means heads */
     float scale;              /* of q.k */
     float softcap;            /* cap * tanh(score / cap) on the scaled score; 0: none */
-    swm_tensor key_bias;      /* F32 (keys), added to the score; absent: none */
     bool causal;              /* query i sees key j <= i; needs as many keys as queries */
     int64_t window;           /* causal only: i - j < window; 0: unlimited */
     /* (P,key_heads*D): keys and values that every query sees besides k and v, so that a window of the past need not lie
-     * in one piece with the present. Absent: none. Neither causal nor with key_bias. */
+     * in one piece with the present. Absent: none. Not with causal. */
     swm_tensor prefix_keys, prefix_values;
 } swm_attention;
 /* softmax(q k^T) v per head: q (N,heads*D), k and v (M,key_heads*D) -> (N,heads*D). */
@@ -265,9 +264,8 @@ swm_tensor swm_gdn_scan(swm_backend *b, const swm_gdn *how);
 /* ---- convolutions of the FFN -------------------------------------------------------------------------------------- */
 
 /* depthwise 3x3 over each frame's h x w grid, zero padding, weight (2F,1,3,3), bias (2F); then first half * silu(second):
- * x (T*h*w,2F) -> (T*h*w,F). silu: of silu(x) instead of x; x holds nothing of use afterwards. */
-swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w,
-                             bool silu);
+ * x (T*h*w,2F) -> (T*h*w,F). */
+swm_tensor swm_depthwise_glu(swm_backend *b, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h, int64_t w);
 /* x + temporal convolution, dense, weight (C,C,3,1): left neighbour across chunks (tail (S,C) before the span, zero if
  * absent), right neighbour only inside a chunk. keep_tail: leave the last frame of x in tail. (T*S,C) -> (T*S,C). */
 swm_tensor swm_temporal_conv(swm_backend *b, swm_tensor x, swm_tensor weight, int64_t frames, swm_chunks chunks,
@@ -321,6 +319,8 @@ void swm_upsample_merge_to(swm_backend *b, swm_tensor out, swm_tensor y, swm_ten
 /* Down-sampler: space-to-depth of y plus the group means of space-to-depth of x: stride (st,sh,sw), y (T,H,W,K/S),
  * x (T,H,W,I), S = st*sh*sw -> (T/st,H/sh,W/sw,K); each output channel averages I*S/K consecutive channels of x. */
 swm_tensor swm_downsample_merge(swm_backend *b, swm_tensor y, swm_tensor x, const int stride[3]);
+/* The same into `out`. */
+void swm_downsample_merge_to(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);
 /* (F,H,W,3) -> (F,H/4,W/4,48), channel c*16 + dx*4 + dy, and back. */
 swm_tensor swm_patchify(swm_backend *b, swm_tensor x);
 swm_tensor swm_unpatchify(swm_backend *b, swm_tensor x);
@@ -391,7 +391,7 @@ struct swm_kernels {
     void (*gdn_scan)(swm_backend *b, swm_tensor y, const swm_gdn *how, const swm_gdn_work *work);
 
     void (*depthwise_glu)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                          int64_t w, bool silu);
+                          int64_t w);
     void (*temporal_conv)(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, int64_t frames,
                           swm_chunks chunks, swm_tensor tail, bool keep_tail);
 

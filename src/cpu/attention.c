@@ -12,17 +12,14 @@ enum { QUERY_TILE = 32, KEY_TILE = 256 };
  * is scaled to nothing by the first visible key. A row that never sees a key averages the values. */
 static const float hidden = -1e30f;
 
-/* Scores of one tile: scale, soft cap, bias and mask. */
+/* Scores of one tile: soft cap and mask. */
 static void finish_scores(float *scores, int64_t first_query, int64_t queries, int64_t first_key, int64_t keys,
                           const swm_attention *how)
 {
-    const float *bias = swm_present(how->key_bias) ? swm_floats(how->key_bias) + first_key : NULL;
     for (int64_t i = 0; i < queries; i++) {
         float *row = scores + i * KEY_TILE;
         if (how->softcap > 0)
             for (int64_t j = 0; j < keys; j++) row[j] = how->softcap * tanhf(row[j] / how->softcap);
-        if (bias != NULL)
-            for (int64_t j = 0; j < keys; j++) row[j] += bias[j];
         if (!how->causal) continue;
         for (int64_t j = 0; j < keys; j++) {
             int64_t distance = first_query + i - first_key - j;

@@ -344,9 +344,8 @@ static void depthwise_row(float *restrict y, const float *frame, const float *pa
 }
 
 void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                           int64_t w, bool silu)
+                           int64_t w)
 {
-    if (silu) swm_cpu_silu(b, x, x);
     int64_t channels = x.shape[1], rows = x.shape[0] / w;
     int64_t packed = 11 * channels; /* floats of pack_depthwise */
     SWM_REQUIRE(packed + COLUMNS * channels <= SWM_CPU_WORKSPACE, "depthwise convolution of %lld channels",

@@ -54,7 +54,7 @@ void swm_cpu_pack_states(swm_backend *b, swm_tensor y, swm_tensor states);
 void swm_cpu_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int64_t heads);
 
 void swm_cpu_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                           int64_t w, bool silu);
+                           int64_t w);
 void swm_cpu_conv(swm_backend *b, swm_tensor y, swm_tensor x, const swm_conv3d *how, swm_tensor padded);
 void swm_cpu_upsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
 void swm_cpu_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);

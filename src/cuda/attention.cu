@@ -23,7 +23,6 @@ struct attention_arguments {
     const void *q, *k, *v;
     const void *prefix_k, *prefix_v;
     void *y;
-    const float *bias;                     /* of keys, or NULL */
     int64_t queries, keys, prefix, window; /* keys: those of the prefix included */
     int64_t row, key_row;                  /* elements from one query, one key to the next */
     int head, share;                       /* channels of a head; query heads of a key head */
@@ -37,7 +36,6 @@ __device__ __forceinline__ float finish_score(float score, const attention_argum
     if (key >= a.keys) return -INFINITY;
     score *= a.scale;
     if (a.softcap > 0) score = a.softcap * tanhf(score / a.softcap);
-    if (a.bias != NULL) score += __ldg(a.bias + key);
     if (a.causal && (key > query || (a.window > 0 && query - key >= a.window))) return HIDDEN;
     return score * LOG2_E;
 }
@@ -315,7 +313,6 @@ extern "C" void swm_cuda_attend(swm_backend *b, swm_tensor y, swm_tensor q, swm_
     a.k = k.data;
     a.v = v.data;
     a.y = y.data;
-    a.bias = swm_present(how->key_bias) ? swm_elements<float>(how->key_bias) : NULL;
     a.queries = q.shape[0];
     a.prefix_k = how->prefix_keys.data;
     a.prefix_v = how->prefix_values.data;

@@ -1,5 +1,5 @@
-/* Softmax attention on Hopper: no causal mask, no soft cap, heads of 112 or 128, bf16, with or without a bias of keys
- * or keys before the keys. attention.cu decides who is called and owns everything else.
+/* Softmax attention on Hopper: no causal mask, no soft cap, heads of 112 or 128, bf16, with or without keys before the
+ * keys. attention.cu decides who is called and owns everything else.
  *
  * A block owns 128 queries of one head and walks over its keys in tiles of KEYS. Warpgroup 0 only copies: queries once,
  * keys and values through rings of two tiles, by the copy engine. Warpgroups 1 and 2 own 64 queries each: scores by
@@ -10,8 +10,9 @@
  * Heads of 112 are not padded in the arithmetic: scores take 7 steps of 16, values a product 112 wide. In shared memory
  * a head is two panels of 64 columns; the copy engine fills columns 112..127 with zeros.
  *
+ * A block walks from the last tile to the first, so that the tile that the keys do not fill is the one before the loop.
  * The prefix is tiles of its own, with tensor maps of its own, in front of the others. Where its rows do not fill its
- * last tile, that tile is masked (SEAMED); a frame of the release, 880 rows, fills five tiles.
+ * last tile, that one is masked, too (seamed); a frame of the release, 880 rows, fills five tiles.
  *
  * Blocks fill the processors in waves, all of a length. The last wave is made of pieces: the blocks that would not fill
  * it share their keys out, so that all processors work to the end, and merge_kernel adds up what they leave in scratch.
@@ -19,8 +20,8 @@
  *
  * Bound: tensor cores. 4 N M H D FLOP: 1.84e14 a layer for the refiner's 105600 queries and 106480 keys, H=32, D=128;
  * keys and values of a head (54 MB) stay about in L2 because all resident blocks work on the same head; a block reads
- * 90 KB of them for 11.5 MFLOP, all blocks together 5 TB/s at 640 TFLOP/s. Paired blocks (a cluster) share every tile:
- * each copies half of it into the shared memory of both. */
+ * 90 KB of them for 11.5 MFLOP, all blocks together 5 TB/s at 640 TFLOP/s. In long calls the power limit sets the
+ * clock. */
 #include "cuda/common.cuh"
 #include "cuda/hopper.cuh"
 #include "cuda/matrix.h"
@@ -34,7 +35,6 @@ enum {
     THREADS = 384,
     PANEL_Q = QUERIES * 128, /* bytes of 64 columns */
     PANEL_K = KEYS * 128,
-    HALF_PANEL = PANEL_K / 2,
     TILE_K = 2 * PANEL_K,
     BARRIERS = 1 + 4 * STAGES,
     SHARED_BYTES = 2 * PANEL_Q + 2 * STAGES * TILE_K + 8 * BARRIERS + 1024,
@@ -42,16 +42,12 @@ enum {
     PIECE_OVERHEAD = 2 /* what a piece costs beside its tiles, in tiles */
 };
 
-enum { UNMASKED, BIASED, SEAMED };
-
 struct hopper_attention {
     __nv_bfloat16 *y;
-    const float *bias;                  /* of keys, or NULL */
     int queries, keys, row;             /* row: elements from one query to the next; keys: without the prefix */
     int tiles, prefix_tiles, last_keys; /* tiles of both; keys in the last one */
     int seam_keys;                      /* keys in the prefix's last tile */
-    int units, width, heads;            /* units that a head has, each `width` blocks of 128 queries: 2 if paired */
-    int share;                          /* query heads of a key head */
+    int units, heads, share;            /* units: of 128 queries that a head has; share: query heads of a key head */
     float scale;                        /* times log2 e */
     int whole, pieces, piece_tiles;     /* the first `whole` units see all keys, the others are cut into pieces */
     float *sums;                        /* (pieces, QUERIES, head): values gathered by pieces */
@@ -72,17 +68,6 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
-/* 2^x to 7.5e-5 without the unit that computes exponentials, whose rate is a quarter of what the other instructions of
- * softmax need: 2^n from the bits of a number, 2^f, |f| <= 1/2, by a polynomial. */
-__device__ __forceinline__ float exp2_computed(float x)
-{
-    constexpr float SHIFTER = 12582912.0f; /* 1.5 * 2^23: a sum with it is rounded to a whole number, its low bits */
-    x = fmaxf(x, -125.0f); /* the result stays a normal number */
-    float whole = x + SHIFTER, f = x - (whole - SHIFTER);
-    float y = fmaf(fmaf(fmaf(0.05517168f, f, 0.24261121f), f, 0.69326097f), f, 0.99992806f);
-    return __int_as_float(__float_as_int(y) + (__float_as_int(whole) << 23));
-}
-
 struct ring_place {
     int stage;
     uint32_t phase;
@@ -97,9 +82,8 @@ struct softmax_rows {
     float maximum[2], total[2];
 };
 
-/* Scores to weights in place; returns in `rescale` what earlier sums are worth under the new maximum. lean: every
- * fourth exponential is computed. */
-template <bool first, bool lean>
+/* Scores to weights in place; returns in `rescale` what earlier sums are worth under the new maximum. */
+template <bool first>
 __device__ __forceinline__ void soften(float (&s)[KEYS / 2], softmax_rows &rows, float (&rescale)[2], float scale)
 {
 #pragma unroll
@@ -116,8 +100,7 @@ __device__ __forceinline__ void soften(float (&s)[KEYS / 2], softmax_rows &rows,
         for (int i = 0; i < KEYS / 8; i++)
 #pragma unroll
             for (int k = 0; k < 2; k++) {
-                float x = fmaf(s[4 * i + 2 * r + k], scale, -shift);
-                s[4 * i + 2 * r + k] = lean && i % 4 == 3 ? exp2_computed(x) : exp2_fast(x);
+                s[4 * i + 2 * r + k] = exp2_fast(fmaf(s[4 * i + 2 * r + k], scale, -shift));
                 sums[k] += s[4 * i + 2 * r + k];
             }
         rows.total[r] = (first ? 0.0f : rows.total[r] * rescale[r]) + (sums[0] + sums[1]);
@@ -171,18 +154,16 @@ struct block_work {
     int query, head, first, end, piece; /* piece -1: all keys */
 };
 
-template <bool paired> __device__ __forceinline__ block_work work_of(const hopper_attention &a)
+__device__ __forceinline__ block_work work_of(const hopper_attention &a)
 {
-    constexpr int WIDTH = paired ? 2 : 1;
-    int unit = (int)blockIdx.x / WIDTH, member = (int)blockIdx.x % WIDTH, piece = -1, first = 0, end = a.tiles;
+    int unit = (int)blockIdx.x, piece = -1, first = 0, end = a.tiles;
     if (unit >= a.whole) {
-        int cut = unit - a.whole;
-        unit = a.whole + cut / a.pieces;
-        first = cut % a.pieces * a.piece_tiles;
+        piece = unit - a.whole;
+        unit = a.whole + piece / a.pieces;
+        first = piece % a.pieces * a.piece_tiles;
         end = min(a.tiles, first + a.piece_tiles);
-        piece = cut * WIDTH + member;
     }
-    return {(unit % a.units * WIDTH + member) * QUERIES, unit / a.units, first, end, piece};
+    return {unit % a.units * QUERIES, unit / a.units, first, end, piece};
 }
 
 /* Keys that a tile has. */
@@ -195,8 +176,7 @@ struct shared_places {
     uint32_t q, k, v, q_full, k_full, k_empty, v_full, v_empty;
 };
 
-/* A tile into the ring; a paired block brings the half of its rank to both blocks. */
-template <bool paired>
+/* A tile into the ring. */
 __device__ __forceinline__ void copy_tile(uint32_t to, uint32_t full, const CUtensorMap *prefix, const CUtensorMap *map,
                                           int key_head, int tile, const hopper_attention &a)
 {
@@ -204,22 +184,13 @@ __device__ __forceinline__ void copy_tile(uint32_t to, uint32_t full, const CUte
     const CUtensorMap *from = before ? prefix : map;
     int row = (before ? tile : tile - a.prefix_tiles) * KEYS;
     barrier_expect(full, TILE_K);
-    if (paired) {
-        uint32_t rank = cluster_rank();
-        to += rank * HALF_PANEL;
-        row += (int)rank * (KEYS / 2);
-        copy_box_3d_shared(to, from, full, 0, key_head, row, 3);
-        copy_box_3d_shared(to + PANEL_K, from, full, 64, key_head, row, 3);
-    } else {
-        copy_box_3d(to, from, full, 0, key_head, row);
-        copy_box_3d(to + PANEL_K, from, full, 64, key_head, row);
-    }
+    copy_box_3d(to, from, full, 0, key_head, row);
+    copy_box_3d(to + PANEL_K, from, full, 64, key_head, row);
 }
 
-template <bool paired>
 __device__ __forceinline__ void copy_tiles(const shared_places &at, const hopper_maps &maps, const hopper_attention &a)
 {
-    block_work work = work_of<paired>(a);
+    block_work work = work_of(a);
     int tiles = work.end - work.first, key_head = work.head / a.share;
     barrier_expect(at.q_full, 2 * PANEL_Q);
     copy_box_3d(at.q, &maps.q, at.q_full, 0, work.head, work.query);
@@ -229,39 +200,23 @@ __device__ __forceinline__ void copy_tiles(const shared_places &at, const hopper
     for (int i = 0; i <= tiles; i++) {
         if (i < tiles) {
             barrier_wait(at.k_empty + 8 * key_place.stage, key_place.phase ^ 1);
-            copy_tile<paired>(at.k + key_place.stage * TILE_K, at.k_full + 8 * key_place.stage, &maps.prefix_k, &maps.k,
-                              key_head, work.end - 1 - i, a);
+            copy_tile(at.k + key_place.stage * TILE_K, at.k_full + 8 * key_place.stage, &maps.prefix_k, &maps.k,
+                      key_head, work.end - 1 - i, a);
             key_place.next();
         }
         if (i > 0) {
             barrier_wait(at.v_empty + 8 * value_place.stage, value_place.phase ^ 1);
-            copy_tile<paired>(at.v + value_place.stage * TILE_K, at.v_full + 8 * value_place.stage, &maps.prefix_v,
-                              &maps.v, key_head, work.end - i, a);
+            copy_tile(at.v + value_place.stage * TILE_K, at.v_full + 8 * value_place.stage, &maps.prefix_v, &maps.v,
+                      key_head, work.end - i, a);
             value_place.next();
         }
     }
 }
 
-/* A warp has read a tile: its place is free, in both blocks of a pair, whose copies fill both. Lanes 0 and 1 have the
- * barrier of one block each. */
-template <bool paired> __device__ __forceinline__ void release_tile(uint32_t empty, int lane)
+/* A warp has read a tile. */
+__device__ __forceinline__ void release_tile(uint32_t empty, int lane)
 {
-    if (paired) {
-        if (lane < 2) barrier_arrive_mapped(empty);
-    } else if (lane == 0) {
-        barrier_arrive(empty);
-    }
-}
-
-/* Scaled scores with the bias of their keys; keys past the last one score -infinity. */
-__device__ __forceinline__ void add_bias(float (&s)[KEYS / 2], const hopper_attention &a, int first_key)
-{
-    int key = first_key + (int)threadIdx.x % 4 * 2;
-#pragma unroll
-    for (int i = 0; i < KEYS / 2; i++) {
-        int at = key + i / 4 * 8 + i % 2;
-        s[i] = at < a.keys ? fmaf(s[i], a.scale, __ldg(a.bias + at) * LOG2_E) : -INFINITY;
-    }
+    if (lane == 0) barrier_arrive(empty);
 }
 
 /* Keys that a tile does not have score -infinity. */
@@ -274,7 +229,7 @@ __device__ __forceinline__ void mask_keys(float (&s)[KEYS / 2], int keys, int la
 
 /* What a thread gathered: to the result, or as a piece of it to scratch. */
 template <int head>
-__device__ __forceinline__ void write_rows(const float (&o)[head / 2], const softmax_rows &rows, float scale,
+__device__ __forceinline__ void write_rows(const float (&o)[head / 2], const softmax_rows &rows,
                                            const hopper_attention &a, const block_work &work, int group)
 {
     int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x % 128 / 32;
@@ -287,7 +242,7 @@ __device__ __forceinline__ void write_rows(const float (&o)[head / 2], const sof
         if (work.query + row >= a.queries) continue;
         if (work.piece >= 0) {
             int64_t at = (int64_t)work.piece * QUERIES + row;
-            if (lane % 4 == 0) a.weights[at] = make_float2(rows.maximum[r] * scale, total);
+            if (lane % 4 == 0) a.weights[at] = make_float2(rows.maximum[r] * a.scale, total);
 #pragma unroll
             for (int i = 0; i < head / 8; i++)
                 *reinterpret_cast<float2 *>(a.sums + at * head + 8 * i + lane % 4 * 2) =
@@ -304,19 +259,16 @@ __device__ __forceinline__ void write_rows(const float (&o)[head / 2], const sof
 }
 
 /* Named barriers 1 and 2 are the turns of the two computing warpgroups; 256 threads take part in each. */
-template <int head, int masking, bool lean, bool paired>
+template <int head, bool seamed>
 __device__ __forceinline__ void attend_rows(const shared_places &at, const hopper_attention &a, int group)
 {
-    block_work work = work_of<paired>(a);
+    block_work work = work_of(a);
     int lane = (int)threadIdx.x % 32;
     uint32_t q = at.q + group * 64 * 128;
-    float scale = masking == BIASED ? 1.0f : a.scale;
     float s[KEYS / 2], o[head / 2], rescale[2];
     uint32_t p[KEYS / 16][4];
     softmax_rows rows;
     ring_place key_place = {0, 0}, value_place = {0, 0};
-    uint32_t k_empty = at.k_empty, v_empty = at.v_empty;
-    if (paired) k_empty = barrier_map(k_empty, (uint32_t)lane % 2), v_empty = barrier_map(v_empty, (uint32_t)lane % 2);
 #pragma unroll
     for (int i = 0; i < head / 2; i++) o[i] = 0;
     if (group == 1) named_arrive(1, 256);
@@ -328,14 +280,11 @@ __device__ __forceinline__ void attend_rows(const shared_places &at, const hoppe
     wgmma_commit();
     wgmma_wait<0>();
     pin(s);
-    release_tile<paired>(k_empty, lane);
+    release_tile(at.k_empty, lane);
     key_place.next();
     int tile = work.end - 1, keys = keys_of(a, tile);
-    if (masking == BIASED)
-        add_bias(s, a, tile * KEYS);
-    else if (keys < KEYS)
-        mask_keys(s, keys, lane);
-    soften<true, lean>(s, rows, rescale, scale);
+    if (keys < KEYS) mask_keys(s, keys, lane);
+    soften<true>(s, rows, rescale, a.scale);
     round_weights(p, s);
 
     while (--tile >= work.first) {
@@ -355,15 +304,14 @@ __device__ __forceinline__ void attend_rows(const shared_places &at, const hoppe
         if (group == 0 || tile > work.first) named_arrive(2 - group, 256);
         wgmma_wait<1>();
         pin(s);
-        release_tile<paired>(k_empty + 8 * key_place.stage, lane);
+        release_tile(at.k_empty + 8 * key_place.stage, lane);
         key_place.next();
-        if (masking == BIASED) add_bias(s, a, tile * KEYS);
-        if (masking == SEAMED && tile + 1 == a.prefix_tiles) mask_keys(s, a.seam_keys, lane);
-        soften<false, lean>(s, rows, rescale, scale);
+        if (seamed && tile + 1 == a.prefix_tiles) mask_keys(s, a.seam_keys, lane);
+        soften<false>(s, rows, rescale, a.scale);
         computed(rows.total);
         wgmma_wait<0>();
         pin(o);
-        release_tile<paired>(v_empty + 8 * value_place.stage, lane);
+        release_tile(at.v_empty + 8 * value_place.stage, lane);
         value_place.next();
         round_weights(p, s);
     }
@@ -375,12 +323,11 @@ __device__ __forceinline__ void attend_rows(const shared_places &at, const hoppe
     wgmma_commit();
     wgmma_wait<0>();
     pin(o);
-    write_rows<head>(o, rows, scale, a, work, group);
-    if (paired) cluster_wait(); /* the other block's warps arrive at barriers here until they are through */
+    write_rows<head>(o, rows, a, work, group);
 }
 #endif
 
-template <int head, int masking, bool lean, bool paired>
+template <int head, bool seamed>
 static __global__ void __launch_bounds__(THREADS, 1)
     attention_kernel(const __grid_constant__ hopper_maps maps, const hopper_attention a)
 {
@@ -401,22 +348,19 @@ static __global__ void __launch_bounds__(THREADS, 1)
         for (int i = 0; i < STAGES; i++) {
             barrier_init(at.k_full + 8 * i, 1);
             barrier_init(at.v_full + 8 * i, 1);
-            barrier_init(at.k_empty + 8 * i, WARPS_READING * (paired ? 2 : 1));
-            barrier_init(at.v_empty + 8 * i, WARPS_READING * (paired ? 2 : 1));
+            barrier_init(at.k_empty + 8 * i, WARPS_READING);
+            barrier_init(at.v_empty + 8 * i, WARPS_READING);
         }
         barrier_init_fence();
     }
-    if (paired)
-        cluster_wait();
-    else
-        __syncthreads();
+    __syncthreads();
     int group = (int)threadIdx.x / 128;
     if (group == 0) {
         registers_fewer<24>();
-        if (threadIdx.x == 0) copy_tiles<paired>(at, maps, a);
+        if (threadIdx.x == 0) copy_tiles(at, maps, a);
     } else {
         registers_more<240>();
-        attend_rows<head, masking, lean, paired>(at, a, group - 1);
+        attend_rows<head, seamed>(at, a, group - 1);
     }
 #else
     __trap(); /* built for sm_90 without the a */
@@ -428,18 +372,18 @@ enum { MERGE_ROWS = 4 };
 
 static __global__ void __launch_bounds__(32 * MERGE_ROWS) merge_kernel(const hopper_attention a, int head)
 {
-    int block = (int)blockIdx.x / (QUERIES / MERGE_ROWS), cut = block / a.width, member = block % a.width;
-    int unit = a.whole + cut, row = (int)blockIdx.x % (QUERIES / MERGE_ROWS) * MERGE_ROWS + (int)threadIdx.y;
-    int query = (unit % a.units * a.width + member) * QUERIES + row, column = (int)threadIdx.x * 4;
+    int cut = (int)blockIdx.x / (QUERIES / MERGE_ROWS), unit = a.whole + cut;
+    int row = (int)blockIdx.x % (QUERIES / MERGE_ROWS) * MERGE_ROWS + (int)threadIdx.y;
+    int query = unit % a.units * QUERIES + row, column = (int)threadIdx.x * 4;
     if (query >= a.queries || column >= head) return;
-    int64_t first = ((int64_t)cut * a.pieces * a.width + member) * QUERIES + row, step = a.width * QUERIES;
+    int64_t first = (int64_t)cut * a.pieces * QUERIES + row;
     float highest = -INFINITY, total = 0;
-    for (int i = 0; i < a.pieces; i++) highest = fmaxf(highest, a.weights[first + i * step].x);
+    for (int i = 0; i < a.pieces; i++) highest = fmaxf(highest, a.weights[first + i * QUERIES].x);
     float4 sum = {};
     for (int i = 0; i < a.pieces; i++) {
-        float2 weight = a.weights[first + i * step];
+        float2 weight = a.weights[first + i * QUERIES];
         float worth = exp2f(weight.x - highest);
-        float4 piece = *reinterpret_cast<const float4 *>(a.sums + (first + i * step) * head + column);
+        float4 piece = *reinterpret_cast<const float4 *>(a.sums + (first + i * QUERIES) * head + column);
         total += worth * weight.y;
         sum.x += worth * piece.x;
         sum.y += worth * piece.y;
@@ -454,8 +398,8 @@ static __global__ void __launch_bounds__(32 * MERGE_ROWS) merge_kernel(const hop
 /* Into how many pieces the units of the last wave are cut so that it ends soonest, if that is worth another launch. */
 static void split_last_wave(swm_cuda_device *device, hopper_attention *a, int head)
 {
-    int total = a->units * a->heads, slots = device->processors / a->width, tail = total % slots;
-    size_t unit_bytes = (size_t)(a->width * QUERIES) * (sizeof(float2) + (size_t)head * sizeof(float));
+    int total = a->units * a->heads, slots = device->processors, tail = total % slots;
+    size_t unit_bytes = QUERIES * (sizeof(float2) + (size_t)head * sizeof(float));
     int most = tail > 0 ? (int)swm_min(a->tiles, (int64_t)(SWM_CUDA_SCRATCH / unit_bytes) / tail) : 0;
     int64_t least = a->tiles - 2 * PIECE_OVERHEAD; /* beside it, the launch */
     a->whole = total;
@@ -470,41 +414,21 @@ static void split_last_wave(swm_cuda_device *device, hopper_attention *a, int he
         a->piece_tiles = tiles;
     }
     a->weights = static_cast<float2 *>(device->scratch);
-    a->sums = reinterpret_cast<float *>(a->weights + (int64_t)(total - a->whole) * a->pieces * a->width * QUERIES);
+    a->sums = reinterpret_cast<float *>(a->weights + (int64_t)(total - a->whole) * a->pieces * QUERIES);
 }
 
-template <int head, int masking, bool lean, bool paired>
-static void launch(swm_backend *b, const hopper_maps &maps, const hopper_attention &a)
+template <int head, bool seamed> static void launch(swm_backend *b, const hopper_maps &maps, const hopper_attention &a)
 {
-    auto kernel = attention_kernel<head, masking, lean, paired>;
+    auto kernel = attention_kernel<head, seamed>;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
     if (!swm_cuda_check(b, cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, SHARED_BYTES),
                         "attend"))
         return;
     int split = a.units * a.heads - a.whole;
-    cudaLaunchAttribute cluster = {};
-    cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = 2;
-    cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    cudaLaunchConfig_t config = {};
-    config.gridDim = dim3((unsigned)((a.whole + split * a.pieces) * a.width));
-    config.blockDim = dim3(THREADS);
-    config.dynamicSmemBytes = SHARED_BYTES;
-    config.stream = swm_cuda_device_of(b)->stream;
-    config.attrs = &cluster;
-    config.numAttrs = paired ? 1 : 0;
-    if (swm_cuda_check(b, cudaLaunchKernelEx(&config, kernel, maps, a), "attend") && split > 0)
-        merge_kernel<<<(unsigned)(split * a.width * (QUERIES / MERGE_ROWS)), dim3(32, MERGE_ROWS), 0, config.stream>>>(
-            a, head);
+    kernel<<<(unsigned)(a.whole + split * a.pieces), THREADS, SHARED_BYTES, stream>>>(maps, a);
+    if (swm_cuda_launched(b, "attend") && split > 0)
+        merge_kernel<<<(unsigned)(split * (QUERIES / MERGE_ROWS)), dim3(32, MERGE_ROWS), 0, stream>>>(a, head);
     swm_cuda_launched(b, "attend");
-}
-
-template <int head, int masking>
-static void choose(swm_backend *b, const hopper_maps &maps, const hopper_attention &a, bool lean, bool paired)
-{
-    if (paired)
-        lean ? launch<head, masking, true, true>(b, maps, a) : launch<head, masking, false, true>(b, maps, a);
-    else
-        lean ? launch<head, masking, true, false>(b, maps, a) : launch<head, masking, false, false>(b, maps, a);
 }
 
 extern "C" bool swm_cuda_attend_hopper_takes(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v,
@@ -531,20 +455,16 @@ static bool map_rows(swm_backend *b, CUtensorMap *map, swm_tensor x, int64_t hea
 extern "C" void swm_cuda_attend_hopper(swm_backend *b, swm_tensor y, swm_tensor q, swm_tensor k, swm_tensor v,
                                        const swm_attention *how)
 {
-    swm_cuda_choice choice = swm_cuda_device_of(b)->matrix->attention;
-    bool lean = choice == SWM_CUDA_LEAN || choice == SWM_CUDA_LEAN_PAIRED;
-    bool paired = choice == SWM_CUDA_PAIRED || choice == SWM_CUDA_LEAN_PAIRED;
     int64_t key_heads = how->key_heads ? how->key_heads : how->heads, head = q.shape[1] / how->heads;
-    int64_t prefix = swm_present(how->prefix_keys) ? how->prefix_keys.shape[0] : 0, rows = paired ? KEYS / 2 : KEYS;
+    int64_t prefix = swm_present(how->prefix_keys) ? how->prefix_keys.shape[0] : 0;
     hopper_maps maps;
-    if (!map_rows(b, &maps.q, q, how->heads, QUERIES) || !map_rows(b, &maps.k, k, key_heads, rows) ||
-        !map_rows(b, &maps.v, v, key_heads, rows) ||
-        !map_rows(b, &maps.prefix_k, prefix > 0 ? how->prefix_keys : k, key_heads, rows) ||
-        !map_rows(b, &maps.prefix_v, prefix > 0 ? how->prefix_values : v, key_heads, rows))
+    if (!map_rows(b, &maps.q, q, how->heads, QUERIES) || !map_rows(b, &maps.k, k, key_heads, KEYS) ||
+        !map_rows(b, &maps.v, v, key_heads, KEYS) ||
+        !map_rows(b, &maps.prefix_k, prefix > 0 ? how->prefix_keys : k, key_heads, KEYS) ||
+        !map_rows(b, &maps.prefix_v, prefix > 0 ? how->prefix_values : v, key_heads, KEYS))
         return;
     hopper_attention a = {};
     a.y = swm_elements<__nv_bfloat16>(y);
-    a.bias = swm_present(how->key_bias) ? swm_elements<float>(how->key_bias) : NULL;
     a.queries = (int)q.shape[0];
     a.keys = (int)k.shape[0];
     a.row = (int)q.shape[1];
@@ -552,25 +472,14 @@ extern "C" void swm_cuda_attend_hopper(swm_backend *b, swm_tensor y, swm_tensor 
     a.tiles = a.prefix_tiles + (int)swm_divide_up(k.shape[0], KEYS);
     a.last_keys = (a.keys - 1) % KEYS + 1;
     a.seam_keys = prefix > 0 ? (int)((prefix - 1) % KEYS) + 1 : KEYS;
-    a.width = paired ? 2 : 1;
-    a.units = (int)swm_divide_up(q.shape[0], a.width * QUERIES);
+    a.units = (int)swm_divide_up(q.shape[0], QUERIES);
     a.heads = (int)how->heads;
     a.share = (int)(how->heads / key_heads);
     a.scale = how->scale * LOG2_E;
     split_last_wave(swm_cuda_device_of(b), &a, (int)head);
     bool seamed = a.seam_keys < KEYS;
-    if (head == 128) {
-        if (a.bias != NULL)
-            launch<128, BIASED, false, false>(b, maps, a);
-        else if (seamed)
-            choose<128, SEAMED>(b, maps, a, lean, paired);
-        else
-            choose<128, UNMASKED>(b, maps, a, lean, paired);
-    } else if (a.bias != NULL) {
-        launch<112, BIASED, false, false>(b, maps, a);
-    } else if (seamed) {
-        choose<112, SEAMED>(b, maps, a, lean, paired);
-    } else {
-        choose<112, UNMASKED>(b, maps, a, lean, paired);
-    }
+    if (head == 128)
+        seamed ? launch<128, true>(b, maps, a) : launch<128, false>(b, maps, a);
+    else
+        seamed ? launch<112, true>(b, maps, a) : launch<112, false>(b, maps, a);
 }

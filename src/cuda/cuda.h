@@ -133,7 +133,7 @@ void swm_cuda_rotate_half(swm_backend *b, swm_tensor x, swm_tensor rotation, int
 
 /* video.cu */
 void swm_cuda_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias, int64_t h,
-                            int64_t w, bool silu);
+                            int64_t w);
 void swm_cuda_upsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, bool drop_first);
 void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x, const int stride[3]);
 void swm_cuda_patchify(swm_backend *b, swm_tensor y, swm_tensor x);

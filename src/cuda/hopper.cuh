@@ -88,45 +88,9 @@ __device__ __forceinline__ void copy_box_5d(uint32_t to, const CUtensorMap *map,
                  "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "r"(c3), "r"(c4)
                  : "memory");
 }
-/* The same into the shared memory of every block of the cluster whose bit is set in `blocks`, at the same place of
- * each, and completing the barrier at the same place of each. */
-__device__ __forceinline__ void copy_box_3d_shared(uint32_t to, const CUtensorMap *map, uint32_t barrier, int c0,
-                                                   int c1, int c2, uint16_t blocks)
-{
-    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.multicast::cluster"
-                 " [%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(to),
-                 "l"(map), "r"(barrier), "r"(c0), "r"(c1), "r"(c2), "h"(blocks)
-                 : "memory");
-}
 __device__ __forceinline__ void prefetch_map(const CUtensorMap *map)
 {
     asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-}
-
-/* ---- clusters ---------------------------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ uint32_t cluster_rank()
-{
-    uint32_t rank;
-    asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
-    return rank;
-}
-/* Where in the cluster the barrier is that lies at this place of block `rank`; and arriving there, which tells nobody
- * about ordinary stores. */
-__device__ __forceinline__ uint32_t barrier_map(uint32_t barrier, uint32_t rank)
-{
-    uint32_t mapped;
-    asm volatile("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(mapped) : "r"(barrier), "r"(rank));
-    return mapped;
-}
-__device__ __forceinline__ void barrier_arrive_mapped(uint32_t mapped)
-{
-    asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(mapped) : "memory");
-}
-/* Wait for all threads of all blocks of the cluster that have not left. Orders no ordinary accesses. */
-__device__ __forceinline__ void cluster_wait()
-{
-    asm volatile("barrier.cluster.arrive.relaxed;\nbarrier.cluster.wait;" ::: "memory");
 }
 
 /* ---- warpgroups -------------------------------------------------------------------------------------------------- */

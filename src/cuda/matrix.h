@@ -16,12 +16,8 @@ enum { SWM_CUDA_PLANS = 1024 };
 
 /* Which kernel runs where there is a choice. A measurement sets it; nobody else should. */
 typedef enum swm_cuda_choice {
-    SWM_CUDA_BEST,    /* the fastest that this device and these operands allow */
-    SWM_CUDA_GENERIC, /* mma.sync, any device from sm_80 on */
-    /* Attention only, as BEST, but: */
-    SWM_CUDA_LEAN,       /* a quarter of the exponentials computed by other units */
-    SWM_CUDA_PAIRED,     /* blocks share keys and values by twos */
-    SWM_CUDA_LEAN_PAIRED /* both */
+    SWM_CUDA_BEST,   /* the fastest that this device and these operands allow */
+    SWM_CUDA_GENERIC /* mma.sync, any device from sm_80 on */
 } swm_cuda_choice;
 
 /* An algorithm chosen for a kind of product, for any number of rows of a class, so that a result does not depend on how

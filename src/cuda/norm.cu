@@ -116,7 +116,10 @@ extern "C" void swm_cuda_modulation(swm_backend *b, swm_tensor y, swm_tensor t, 
 template <typename T> struct frame_rows {
     const T *values;
     int64_t tokens, rows, channels;
-    __device__ const T *row(int64_t token, int row) const { return values + (token / tokens * rows + row) * channels; }
+    __device__ const T *row(int64_t token, int row) const
+    {
+        return values + ((int64_t)((uint32_t)token / (uint32_t)tokens) * rows + row) * channels;
+    }
 };
 
 template <typename T> static frame_rows<T> frame_rows_of(swm_tensor modulation, int64_t tokens)
@@ -293,52 +296,61 @@ template <int COUNT> __device__ inline void rotate_pairs(float *x, const float *
     }
 }
 
-/* Four elements times a row-major 4x4 matrix, or its transpose. */
-__device__ inline void multiply_group(float *x, const float *matrix, bool transpose)
+__device__ inline void transpose_matrix(float *matrix)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+#pragma unroll
+        for (int j = 0; j < i; j++) {
+            float value = matrix[4 * i + j];
+            matrix[4 * i + j] = matrix[4 * j + i];
+            matrix[4 * j + i] = value;
+        }
+}
+
+/* Four elements times a row-major 4x4 matrix. */
+__device__ inline void multiply_group(float *x, const float *matrix)
 {
     float out[4];
 #pragma unroll
     for (int i = 0; i < 4; i++) {
         out[i] = 0;
 #pragma unroll
-        for (int j = 0; j < 4; j++) out[i] += (transpose ? matrix[4 * j + i] : matrix[4 * i + j]) * x[j];
+        for (int j = 0; j < 4; j++) out[i] += matrix[4 * i + j] * x[j];
     }
 #pragma unroll
     for (int i = 0; i < 4; i++) x[i] = out[i];
 }
 
-/* What a head does to W elements that start at channel c; W is 2, 4 or 8 and divides nothing but the row. */
-template <typename T, int W>
-__device__ inline void transform_vector(float *x, int c, int64_t token, const head_transform<T> &how,
-                                        const float *matrix)
+/* What a head does to W elements, W being 2, 4 or 8, from its element `at` on; groups of 4 (of 2 if W is) lie inside
+ * one head. `table`: the token's angles. */
+template <typename T, int W, bool RAYS>
+__device__ __forceinline__ void transform_vector(float *x, int at, const float *table, const head_transform<T> &how,
+                                                 const float *matrix)
 {
-    if (how.rays == nullptr) {
-        if (how.rotation == nullptr) return;
-        constexpr int STEP = W < 4 ? W : 4;
-#pragma unroll
-        for (int g = 0; g < W; g += STEP)
-            rotate_pairs<STEP>(x + g, how.rotation + token * how.size + (c + g) % how.size, how.sign);
-        return;
-    }
-    if constexpr (W >= 4) {
+    constexpr int STEP = W < 4 ? W : 4;
+    if constexpr (RAYS) {
         int half = how.size / 2;
 #pragma unroll
         for (int g = 0; g < W; g += 4) {
-            int at = (c + g) % how.size;
-            if (at < half)
-                multiply_group(x + g, matrix, how.transpose);
+            if (at + g < half)
+                multiply_group(x + g, matrix);
             else
-                rotate_pairs<4>(x + g, how.rotation + token * half + (at - half), how.sign);
+                rotate_pairs<4>(x + g, table + (at + g - half), how.sign);
         }
+    } else {
+#pragma unroll
+        for (int g = 0; g < W; g += STEP)
+            rotate_pairs<STEP>(x + g, table + (at + g < how.size ? at + g : at + g - how.size), how.sign);
     }
 }
 
 /* One pass over a row: norm, ReLU, scale, rotation or ray transform, all in registers. The tables of angles are read
  * once a head, from the first-level cache after the first. `sums`: room for two floats a vector of the row, for the
  * inflation, whose heads are shared by several threads. */
-template <typename T, int W, typename S>
-__global__ void __launch_bounds__(S::THREADS *S::ROWS)
-    transform_heads_kernel(T *y, const T *x, head_transform<T> how, int64_t tokens, int vectors)
+template <typename T, int W, typename S, bool RAYS>
+__device__ __forceinline__ void transform_row(T *y, const T *x, const head_transform<T> &how, int64_t tokens,
+                                              int vectors)
 {
     extern __shared__ float2 sums_of_rows[];
     int64_t n = (int64_t)blockIdx.x * S::ROWS + threadIdx.y;
@@ -348,34 +360,47 @@ __global__ void __launch_bounds__(S::THREADS *S::ROWS)
     row<T, W, S> r;
     r.load(x + start, vectors);
     float matrix[16] = {};
-    if (how.rays != nullptr) swm_load<float, 16>(matrix, how.rays + n * 16);
+    if constexpr (RAYS) {
+        swm_load<float, 16>(matrix, how.rays + n * 16);
+        if (how.transpose) transpose_matrix(matrix);
+    }
+    const float *table = how.rotation + n * (RAYS ? how.size / 2 : how.size);
     float inverse = 1.0f;
     if (how.norm != nullptr) inverse = 1.0f / sqrtf(r.squares(0, vectors) / (float)(vectors * W) + how.epsilon);
+    /* Element of its head that a vector starts with; from one vector of the thread to the next it moves by `step`. */
+    int at = (int)threadIdx.x * W % how.size, step = S::THREADS * W % how.size;
 #pragma unroll
     for (int i = 0; i < S::VECTORS; i++) {
         int v = r.vector(i);
         if (v >= vectors) break;
-        float *values = r.values[i], before = 0, after = 0;
+        float *values = r.values[i];
         if (how.norm != nullptr) {
             float w[W];
             swm_load<T, W>(w, how.norm + v * W);
 #pragma unroll
             for (int k = 0; k < W; k++) values[k] = values[k] * inverse * w[k];
         }
+        if (how.relu)
 #pragma unroll
-        for (int k = 0; k < W; k++) {
-            if (how.relu) values[k] = fmaxf(values[k], 0.0f);
-            values[k] *= how.scale;
-            before += values[k] * values[k];
-        }
-        transform_vector<T, W>(values, v * W, n, how, matrix);
-        if (how.inflation != nullptr) {
+            for (int k = 0; k < W; k++) values[k] = fmaxf(values[k], 0.0f);
+        if (how.scale != 1.0f)
+#pragma unroll
+            for (int k = 0; k < W; k++) values[k] *= how.scale;
+        float before = 0, after = 0;
+        if (RAYS && how.inflation != nullptr)
+#pragma unroll
+            for (int k = 0; k < W; k++) before += values[k] * values[k];
+        if (RAYS || how.rotation != nullptr) transform_vector<T, W, RAYS>(values, at, table, how, matrix);
+        if (RAYS && how.inflation != nullptr) {
 #pragma unroll
             for (int k = 0; k < W; k++) after += values[k] * values[k];
             sums[v] = make_float2(before, after);
         }
         swm_store<T, W>(y + start + v * W, values);
+        at += step;
+        if (at >= how.size) at -= how.size;
     }
+    if (!RAYS) return;
     if (how.inflation == nullptr) return;
     if constexpr (S::THREADS == 32)
         __syncwarp();
@@ -390,6 +415,20 @@ __global__ void __launch_bounds__(S::THREADS *S::ROWS)
         }
         how.inflation[n * how.heads + head] = fmaxf(after, 1e-12f) / fmaxf(before, 1e-12f);
     }
+}
+
+template <typename T, int W, typename S>
+__global__ void __launch_bounds__(S::THREADS *S::ROWS)
+    transform_heads_kernel(T *y, const T *x, head_transform<T> how, int64_t tokens, int vectors)
+{
+    transform_row<T, W, S, false>(y, x, how, tokens, vectors);
+}
+
+template <typename T, int W, typename S>
+__global__ void __launch_bounds__(S::THREADS *S::ROWS)
+    transform_rays_kernel(T *y, const T *x, head_transform<T> how, int64_t tokens, int vectors)
+{
+    transform_row<T, W, S, true>(y, x, how, tokens, vectors);
 }
 
 extern "C" void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tensor x, const swm_head_transform *how)
@@ -421,7 +460,10 @@ extern "C" void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tenso
         int64_t vectors = channels / (wide ? swm_wide<T> : 2);
         size_t shared = swm_present(how->inflation) ? (size_t)vectors * sizeof(float2) : 0;
         if (!rows_fit(b, channels, wide ? swm_wide<T> : 2, "transform_heads")) return;
-        if (wide)
+        if (swm_present(how->rays))
+            LAUNCH_ROWS(transform_rays_kernel, T, swm_wide<T>, tokens, vectors, shared, stream, to, from, transform,
+                        tokens, (int)vectors);
+        else if (wide)
             LAUNCH_ROWS(transform_heads_kernel, T, swm_wide<T>, tokens, vectors, shared, stream, to, from, transform,
                         tokens, (int)vectors);
         else
@@ -436,51 +478,78 @@ extern "C" void swm_cuda_transform_heads(swm_backend *b, swm_tensor y, swm_tenso
 /* Tiling: a block owns ROWS rows that follow each other, thread t the entries (pairs) W t .. W t + W - 1 of each, and
  * so on in UNITS of as many threads: two vectors of W elements, which the form of pairs puts side by side or half a
  * head apart. All rows are loaded before the first sum, and written when all have been read, so y may be x. A row needs
- * C/2 angles, twice the bytes of what is rotated; they stay in registers from one row to the next unless their axis
- * moved, which within a line of the grid a third of them does. Bound by memory: 1.74 GB, 0.41 ms for (106480, 4096)
- * bf16. */
+ * C/2 angles, twice the bytes of what is rotated, from the caches: two of its three tables are those of the row before.
+ * Bound by memory: 1.74 GB, 0.41 ms for (106480, 4096) bf16, provided that few instructions go into addresses. */
 enum { GRID_THREADS = 256 };
 
 template <typename T> struct grid_rotation {
     const T *norm; /* or NULL */
     float epsilon;
-    const float2 *axes[3]; /* (positions, frequencies) of cos, sin */
+    const float2 *axes[3]; /* (positions, frequencies) of cos, sin; all the same one if there is only one */
     int frequencies, count, height, width;
     int half, entries, still; /* of a head; of a row; of a row's that do not turn */
 };
 
-/* The table rows of a token's position; says in `moved` which of them are others than before. */
+/* Where a token is: its row in the table of every axis. */
 struct grid_position {
-    int at[3] = {-1, -1, -1};
-    bool moved[3];
-    template <typename T> __device__ void go(const grid_rotation<T> &r, int token)
+    int frame, line, column;
+    template <typename T> __device__ __forceinline__ grid_position(const grid_rotation<T> &r, int token)
     {
-        int line = token / r.width, next[3] = {line / r.height, line % r.height, token % r.width};
-#pragma unroll
-        for (int i = 0; i < 3; i++) {
-            moved[i] = next[i] != at[i];
-            at[i] = next[i];
+        int lines = token / r.width;
+        column = token % r.width;
+        line = lines % r.height;
+        frame = lines / r.height;
+        if (r.count == 1) line = column = frame;
+    }
+    template <typename T> __device__ __forceinline__ void next(const grid_rotation<T> &r)
+    {
+        if (r.count == 1) {
+            frame++, line++, column++;
+        } else if (++column == r.width) {
+            column = 0;
+            if (++line == r.height) line = 0, frame++;
         }
     }
 };
 
-/* Angles of W entries from `entry` on; those whose axis has not moved are there already. */
+/* The entries of a thread that turn take the axes in turn: numbers 0, 3, 6, ... have the axis of the first of them, and
+ * so on, and lie `step` apart in their table. */
+struct grid_entries {
+    int axis, at[3], step, still; /* axis of entry 0; the first ones' places in a table's row; `still` do not turn */
+    template <typename T> __device__ __forceinline__ grid_entries(const grid_rotation<T> &r, int entry)
+    {
+        int turning = max(entry - r.still, 0);
+        still = max(r.still - entry, 0);
+        step = r.count == 3 ? 1 : 3;
+        axis = turning % 3;
+#pragma unroll
+        for (int j = 0; j < 3; j++) at[j] = r.count == 3 ? (turning + j) / 3 : turning + j;
+    }
+};
+
+/* Angles of W entries at a position. */
 template <typename T, int W>
-__device__ __forceinline__ void load_angles(float2 (&angles)[W], int entry, const grid_rotation<T> &r,
+__device__ __forceinline__ void load_angles(float2 (&angles)[W], const grid_entries &e, const grid_rotation<T> &r,
                                             const grid_position &position)
 {
+    const float2 *from[3];
 #pragma unroll
-    for (int k = 0; k < W; k++) {
-        int turning = entry + k - r.still, axis = r.count == 3 ? turning % 3 : 0;
-        if (turning < 0) {
-            angles[k] = make_float2(1, 0);
-            continue;
-        }
-        bool moved = axis == 0 ? position.moved[0] : axis == 1 ? position.moved[1] : position.moved[2];
-        if (!moved) continue;
-        int at = axis == 0 ? position.at[0] : axis == 1 ? position.at[1] : position.at[2];
+    for (int j = 0; j < 3; j++) {
+        int axis = e.axis + j - (e.axis + j >= 3 ? 3 : 0);
         const float2 *table = axis == 0 ? r.axes[0] : axis == 1 ? r.axes[1] : r.axes[2];
-        angles[k] = __ldg(table + (int64_t)at * r.frequencies + (r.count == 3 ? turning / 3 : turning));
+        int row = axis == 0 ? position.frame : axis == 1 ? position.line : position.column;
+        from[j] = table + ((int64_t)row * r.frequencies + e.at[j]);
+    }
+    if (e.still == 0) {
+#pragma unroll
+        for (int k = 0; k < W; k++) angles[k] = __ldg(from[k % 3] + k / 3 * e.step);
+    } else {
+#pragma unroll
+        for (int k = 0; k < W; k++) {
+            int i = k - e.still; /* number among those that turn */
+            angles[k] = make_float2(1, 0);
+            if (i >= 0) angles[k] = __ldg((i % 3 == 0 ? from[0] : i % 3 == 1 ? from[1] : from[2]) + i / 3 * e.step);
+        }
     }
 }
 
@@ -503,7 +572,7 @@ template <int ROWS> __device__ inline void grid_sums(float (&sums)[ROWS])
 }
 
 template <typename T, int W, int UNITS, int ROWS, bool INTERLEAVED>
-__global__ void __launch_bounds__(GRID_THREADS, UNITS == 1 ? 3 : 1)
+__global__ void __launch_bounds__(GRID_THREADS, UNITS == 1 ? 4 : 1)
     rotate_grid_kernel(T *y, const T *x, const grid_rotation<T> r, int64_t tokens)
 {
     int64_t first = (int64_t)blockIdx.x * ROWS, channels = 2 * (int64_t)r.entries;
@@ -541,13 +610,14 @@ __global__ void __launch_bounds__(GRID_THREADS, UNITS == 1 ? 3 : 1)
     for (int u = 0; u < UNITS; u++) {
         int entry = ((int)threadIdx.x + GRID_THREADS * u) * W;
         if (entry >= r.entries) break;
-        grid_position position;
-        float2 angles[W];
+        const grid_entries entries(r, entry);
+        grid_position position(r, (int)first);
 #pragma unroll
         for (int i = 0; i < ROWS; i++) {
             if (first + i >= tokens) break;
-            position.go(r, (int)(first + i));
-            load_angles(angles, entry, r, position);
+            if (i > 0) position.next(r);
+            float2 angles[W];
+            load_angles(angles, entries, r, position);
             float values[2][W];
 #pragma unroll
             for (int side = 0; side < 2; side++) {
@@ -580,8 +650,8 @@ static void rotate_grid(swm_backend *b, T *y, const T *x, const grid_rotation<T>
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
     int64_t units = swm_divide_up(r.entries / W, GRID_THREADS);
     if (units <= 1)
-        rotate_grid_kernel<T, W, 1, 4, INTERLEAVED>
-            <<<swm_blocks(tokens, 4), GRID_THREADS, 0, stream>>>(y, x, r, tokens);
+        rotate_grid_kernel<T, W, 1, 2, INTERLEAVED>
+            <<<swm_blocks(tokens, 2), GRID_THREADS, 0, stream>>>(y, x, r, tokens);
     else if (units <= 8)
         rotate_grid_kernel<T, W, 8, 1, INTERLEAVED>
             <<<swm_blocks(tokens, 1), GRID_THREADS, 0, stream>>>(y, x, r, tokens);
@@ -603,7 +673,7 @@ extern "C" void swm_cuda_rotate_grid(swm_backend *b, swm_tensor y, swm_tensor x,
         grid_rotation<T> r = {};
         r.norm = swm_elements<const T>(norm);
         r.epsilon = epsilon;
-        for (int i = 0; i < count; i++) r.axes[i] = swm_elements<const float2>(rotation->axes[i]);
+        for (int i = 0; i < 3; i++) r.axes[i] = swm_elements<const float2>(rotation->axes[count == 3 ? i : 0]);
         r.frequencies = (int)rotation->axes[0].shape[1];
         r.count = count;
         r.height = count == 3 ? (int)rotation->axes[1].shape[0] : 1;

@@ -4,31 +4,19 @@
 
 /* ---- depthwise convolution and gate ------------------------------------------------------------------------------ */
 
-/* SiLU of both: x / (1 + exp(-x)) with one division for two. Inputs that far below zero give zero either way; the clamp
- * keeps the product finite. */
-__device__ inline void silu_pair(float &first, float &second)
-{
-    first = first < -40.0f ? -40.0f : first; /* NaN stays */
-    second = second < -40.0f ? -40.0f : second;
-    float a = 1.0f + __expf(-first), b = 1.0f + __expf(-second), inverse = __fdividef(1.0f, a * b);
-    first *= inverse * b;
-    second *= inverse * a;
-}
-
 /* Tiling: a thread owns V channels of the value half and the same V of the gate half (8 bytes each), two rows of a
  * frame, and walks along their columns. An input element is loaded once per thread that needs it (four rows for two
  * results) and added to the sums of the three columns around it, so that no window has to be kept; the next column is
  * on its way meanwhile. Threads above and below share the input in the first-level cache: a block spans DEPTHWISE_ROWS
- * rows. SILU: inputs pass through it on arrival, twice each, which is still cheaper than a pass of its own over 5.7 GB.
- * Bound by memory and instruction issue alike: 4.3 GB (1.0 ms) and 12.9 G multiply-adds for (106480, 13440) bf16; with
- * SiLU also 4.3 G exponentials and divisions (1.2 ms). */
+ * rows. Bound by memory and instruction issue alike: 4.3 GB (1.0 ms) and 12.9 G multiply-adds for (106480, 13440)
+ * bf16. */
 enum { DEPTHWISE_LANES = 32, DEPTHWISE_GROUPS = 11, DEPTHWISE_ROWS = 2 * DEPTHWISE_GROUPS };
 
 template <typename T, int V> struct depthwise_column {
     swm_raw<T, V> value[4], gate[4];
 };
 
-template <typename T, int V, bool SILU>
+template <typename T, int V>
 __global__ void __launch_bounds__(DEPTHWISE_LANES *DEPTHWISE_GROUPS)
     depthwise_glu_kernel(T *y, const T *x, const T *weight, const T *bias, int height, int width, int half,
                          int row_blocks)
@@ -86,24 +74,18 @@ __global__ void __launch_bounds__(DEPTHWISE_LANES *DEPTHWISE_GROUPS)
 #pragma unroll
         for (int part = 0; part < 2; part++)
 #pragma unroll
-            for (int k = 0; k < V; k++) {
-                float values[4];
+            for (int k = 0; k < V; k++)
 #pragma unroll
-                for (int i = 0; i < 4; i++) values[i] = now[part][i].get(k);
-                if (SILU) {
-                    silu_pair(values[0], values[1]);
-                    silu_pair(values[2], values[3]);
-                }
-#pragma unroll
-                for (int i = 0; i < 4; i++)
+                for (int i = 0; i < 4; i++) {
+                    float value = now[part][i].get(k);
 #pragma unroll
                     for (int r = 0; r < 2; r++) {
                         int dy = i - r; /* row of the tap */
                         if (dy < 0 || dy > 2) continue;
 #pragma unroll
-                        for (int j = 0; j < 3; j++) sums[j][r][part][k] += taps[part][k][3 * dy + 2 - j] * values[i];
+                        for (int j = 0; j < 3; j++) sums[j][r][part][k] += taps[part][k][3 * dy + 2 - j] * value;
                     }
-            }
+                }
 #pragma unroll
         for (int r = 0; r < 2; r++) {
             if (w > 0 && row + r < height) {
@@ -125,7 +107,7 @@ __global__ void __launch_bounds__(DEPTHWISE_LANES *DEPTHWISE_GROUPS)
 }
 
 extern "C" void swm_cuda_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor x, swm_tensor weight, swm_tensor bias,
-                                       int64_t h, int64_t w, bool silu)
+                                       int64_t h, int64_t w)
 {
     int64_t half = x.shape[1] / 2, frames = x.shape[0] / (h * w), row_blocks = swm_divide_up(h, DEPTHWISE_ROWS);
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
@@ -138,9 +120,12 @@ extern "C" void swm_cuda_depthwise_glu(swm_backend *b, swm_tensor y, swm_tensor 
         /* A short frame does not fill the rows of a block. */
         dim3 threads(DEPTHWISE_LANES, (unsigned)swm_min(DEPTHWISE_GROUPS, swm_divide_up(h, 2)));
         dim3 blocks((unsigned)(frames * row_blocks), swm_blocks(vectors, DEPTHWISE_LANES));
-        auto kernel = wide ? (silu ? depthwise_glu_kernel<T, 4, true> : depthwise_glu_kernel<T, 4, false>)
-                           : (silu ? depthwise_glu_kernel<T, 1, true> : depthwise_glu_kernel<T, 1, false>);
-        kernel<<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half, (int)row_blocks);
+        if (wide)
+            depthwise_glu_kernel<T, 4>
+                <<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half, (int)row_blocks);
+        else
+            depthwise_glu_kernel<T, 1>
+                <<<blocks, threads, 0, stream>>>(to, from, taps, shift, (int)h, (int)w, (int)half, (int)row_blocks);
     });
     swm_cuda_launched(b, "depthwise_glu");
 }
@@ -204,37 +189,44 @@ typedef struct volume {
 
 static volume volume_of(swm_tensor t) { return {t.shape[0], t.shape[1], t.shape[2], t.shape[3]}; }
 
-/* A thread an output element: encoding sees one frame. */
-template <typename T>
-__global__ void __launch_bounds__(256) downsample_merge_kernel(T *out, const T *y, const T *x, volume to, int64_t count,
-                                                               int64_t learned, int64_t kept, int st, int sh, int sw)
-{
-    int64_t i = (int64_t)blockIdx.x * 256 + threadIdx.x;
-    if (i >= count) return;
-    int64_t channel = i % to.channels, position = i / to.channels, cells = (int64_t)st * sh * sw;
-    int64_t w = position % to.width * sw, h = position / to.width % to.height * sh,
-            t = position / to.width / to.height * st;
-    int64_t group = kept * cells / to.channels;
-    float sum = 0;
-    for (int64_t k = channel * group; k < (channel + 1) * group; k++) {
-        int64_t cell = k % cells; /* time, row, column; column fastest */
-        int64_t at = ((t + cell / (sh * sw)) * to.height * sh + h + cell / sw % sh) * to.width * sw + w + cell % sw;
-        sum += swm_float_of(x[at * kept + k / cells]) / (float)group;
+/* Places of the cells that a position of the smaller volume covers; cells in the order time, row, column. */
+struct cell_places {
+    int64_t first, frame, row; /* of cell 0; from one frame or row to the next */
+    int sh, sw;
+    __device__ int64_t operator()(int cell) const
+    {
+        return first + cell / (sh * sw) * frame + cell / sw % sh * row + cell % sw;
     }
-    int64_t cell = channel % cells;
-    int64_t at = ((t + cell / (sh * sw)) * to.height * sh + h + cell / sw % sh) * to.width * sw + w + cell % sw;
-    out[i] = swm_from_float<T>(sum + swm_float_of(y[at * learned + channel / cells]));
+};
+
+/* A block a position of the result, a thread every 256th channel of it. Encoding sees one frame. */
+template <typename T>
+__global__ void __launch_bounds__(256)
+    downsample_merge_kernel(T *out, const T *y, const T *x, volume to, int learned, int kept, int st, int sh, int sw)
+{
+    unsigned position = blockIdx.x, height = (unsigned)to.height, width = (unsigned)to.width;
+    unsigned w = position % width, h = position / width % height, t = position / width / height;
+    int channels = (int)to.channels, cells = st * sh * sw, group = kept * cells / channels;
+    cell_places places = {0, to.height * sh * to.width * sw, to.width * sw, sh, sw};
+    places.first = (int64_t)t * st * places.frame + (int64_t)h * sh * places.row + (int64_t)w * sw;
+    for (int channel = (int)threadIdx.x; channel < channels; channel += 256) {
+        float sum = 0;
+        for (int k = channel * group; k < (channel + 1) * group; k++)
+            sum += swm_float_of(x[places(k % cells) * kept + k / cells]) / (float)group;
+        sum += swm_float_of(y[places(channel % cells) * learned + channel / cells]);
+        out[(int64_t)position * channels + channel] = swm_from_float<T>(sum);
+    }
 }
 
 extern "C" void swm_cuda_downsample_merge(swm_backend *b, swm_tensor out, swm_tensor y, swm_tensor x,
                                           const int stride[3])
 {
-    int64_t count = swm_count(out);
-    if (count == 0) return;
+    int64_t positions = out.shape[0] * out.shape[1] * out.shape[2];
+    if (positions == 0) return;
     SWM_CUDA_BY_TYPE(b->compute, {
-        downsample_merge_kernel<<<swm_blocks(count, 256), 256, 0, swm_cuda_device_of(b)->stream>>>(
-            swm_elements<T>(out), swm_elements<const T>(y), swm_elements<const T>(x), volume_of(out), count, y.shape[3],
-            x.shape[3], stride[0], stride[1], stride[2]);
+        downsample_merge_kernel<<<(unsigned)positions, 256, 0, swm_cuda_device_of(b)->stream>>>(
+            swm_elements<T>(out), swm_elements<const T>(y), swm_elements<const T>(x), volume_of(out), (int)y.shape[3],
+            (int)x.shape[3], stride[0], stride[1], stride[2]);
     });
     swm_cuda_launched(b, "downsample_merge");
 }

@@ -352,6 +352,22 @@ int swm_json_string_or(swm_json in, const char *key, const char *otherwise, cons
     return swm_json_find(in, key) == NULL ? 0 : swm_json_string(in, key, value, error);
 }
 
+int swm_json_must_be_bool(swm_json in, const char *key, bool value, swm_error *error)
+{
+    bool found;
+    if (swm_json_bool_or(in, key, value, &found, error) != 0) return -1;
+    if (found == value) return 0;
+    return swm_json_refuse(in, key, value ? "true: nothing else is implemented" : "false: nothing else is implemented",
+                           error);
+}
+
+int swm_json_must_be_string(swm_json in, const char *key, const char *value, swm_error *error)
+{
+    const char *found;
+    if (swm_json_string_or(in, key, value, &found, error) != 0) return -1;
+    return strcmp(found, value) == 0 ? 0 : swm_json_refuse(in, key, value, error);
+}
+
 int swm_json_integers(swm_json in, const char *key, int64_t minimum, int64_t maximum, int64_t *values, int capacity,
                       int *count, swm_error *error)
 {

@@ -46,6 +46,9 @@ int swm_json_bool(swm_json in, const char *key, bool *value, swm_error *error);
 int swm_json_bool_or(swm_json in, const char *key, bool otherwise, bool *value, swm_error *error);
 int swm_json_string(swm_json in, const char *key, const char **value, swm_error *error);
 int swm_json_string_or(swm_json in, const char *key, const char *otherwise, const char **value, swm_error *error);
+/* For what has one form here: fail unless the value is this one, or absent. */
+int swm_json_must_be_bool(swm_json in, const char *key, bool value, swm_error *error);
+int swm_json_must_be_string(swm_json in, const char *key, const char *value, swm_error *error);
 /* A list of at most `capacity` integers, each within the bounds; *count says how many. The _or form gives none. */
 int swm_json_integers(swm_json in, const char *key, int64_t minimum, int64_t maximum, int64_t *values, int capacity,
                       int *count, swm_error *error);

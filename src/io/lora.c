@@ -207,6 +207,7 @@ static int collect(struct merge *m, swm_error *error)
             return swm_fail(error, "%s: has %.256s, but no %.256s; a pair needs both", m->path, key, a_name);
         if (a > 0 && add_pair(m, key, a, tensor, error) != 0) return -1;
     }
+    if (count == 0) return swm_fail(error, "%s: holds no tensors; is this an adapter?", m->path);
     if (m->count == 0)
         return swm_fail(error, "%s: none of its %zu pairs is for a weight of %s; is this an adapter of another model?",
                         m->path, m->summary.skipped, swm_weights_path(m->weights));

@@ -3,6 +3,7 @@
 #include "model/dit.h"
 
 #include <math.h>
+#include <string.h>
 
 /* The FFN's expanded activations are 6 C wide: they live a slice of frames at a time. */
 enum { FFN_SLICE_TOKENS = 16384 };
@@ -33,23 +34,43 @@ static swm_tensor time_embedding(swm_backend *b, const swm_dit_outer *w, const s
     return linear(b, t, w->time_out);                                   /* (T,C) */
 }
 
+/* A caption on the host: those of its tokens that count first, each kind in its order. */
+typedef struct caption_rows {
+    const float *states;
+    const uint8_t *mask;
+    int64_t tokens, valid, width;
+} caption_rows;
+
+static void fill_states(const void *user, float *values)
+{
+    const caption_rows *c = user;
+    int64_t at[2] = {c->valid, 0}; /* where the next hidden and the next valid token goes */
+    for (int64_t i = 0; i < c->tokens; i++) {
+        int64_t row = at[c->mask == NULL || c->mask[i] != 0]++;
+        memcpy(values + row * c->width, c->states + i * c->width, (size_t)c->width * sizeof *values);
+    }
+}
+
+/* Attention does not care about the order of keys, and a hidden token's weight is zero: so the valid ones come first,
+ * and the others are left away in the end. Made for all of them, that a plan's memory does not depend on the mask. */
 void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption *caption, int64_t tokens,
                              const float *states, const uint8_t *mask)
 {
     int64_t channels = dit->size.channels;
-    float bias[1 << 12] = {0};
-    SWM_REQUIRE(tokens > 0 && tokens <= 1 << 12, "%lld caption tokens", (long long)tokens);
-    for (int64_t i = 0; mask != NULL && i < tokens; i++) bias[i] = mask[i] ? 0.0f : -10000.0f;
-    caption->bias = SWM_UPLOAD(b, SWM_F32, bias, tokens);
+    SWM_REQUIRE(tokens > 0, "%lld caption tokens", (long long)tokens);
+    caption_rows rows = {states, mask, tokens, 0, dit->size.caption_channels};
+    for (int64_t i = 0; mask != NULL && i < tokens; i++) rows.valid += mask[i] != 0;
+    if (rows.valid == 0) rows.mask = NULL, rows.valid = tokens;
     for (int64_t i = 0; i < dit->size.depth; i++) {
         caption->keys[i] = SWM_TAKE(b, b->compute, tokens, channels);
         caption->values[i] = SWM_TAKE(b, b->compute, tokens, channels);
     }
     swm_mark mark = swm_mark_of(b);
     const swm_dit_outer *outer = swm_weights_use(b, &dit->outer, sizeof dit->outer);
-    swm_tensor y = SWM_UPLOAD(b, b->compute, states, tokens, dit->size.caption_channels);  /* (L,caption) */
-    y = swm_linear(b, y, outer->caption_in.weight, outer->caption_in.bias, SWM_GELU_TANH); /* (L,C) */
-    y = linear(b, y, outer->caption_out);                                                  /* (L,C) */
+    swm_tensor y =
+        swm_upload_computed(b, b->compute, fill_states, &rows, 2, (int64_t[]){tokens, rows.width}); /* (L,caption) */
+    y = swm_linear(b, y, outer->caption_in.weight, outer->caption_in.bias, SWM_GELU_TANH);          /* (L,C) */
+    y = linear(b, y, outer->caption_out);                                                           /* (L,C) */
     swm_trace(b, y, "y_embedder");
     y = swm_rms_norm(b, y, outer->caption_norm, 1e-5f, 0); /* (L,C) */
     swm_trace(b, y, "attention_y_norm");
@@ -64,6 +85,8 @@ void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption
                       swm_rows(kv.bias, channels, channels), SWM_IDENTITY); /* (L,C) */
         swm_weights_done(b, &dit->blocks[i]);
         swm_release(b, block_mark);
+        caption->keys[i] = swm_rows(caption->keys[i], 0, rows.valid);
+        caption->values[i] = swm_rows(caption->values[i], 0, rows.valid);
     }
     swm_release(b, mark);
 }
@@ -189,8 +212,7 @@ static swm_tensor self_attention(swm_backend *b, const swm_dit *dit, const swm_d
 static swm_tensor cross_attention(swm_backend *b, const swm_dit *dit, const swm_dit_block *w,
                                   const swm_dit_caption *caption, int64_t block, swm_tensor x)
 {
-    swm_attention how = {
-        .heads = dit->size.heads, .scale = (float)(1.0 / sqrt((double)dit->size.head)), .key_bias = caption->bias};
+    swm_attention how = {.heads = dit->size.heads, .scale = (float)(1.0 / sqrt((double)dit->size.head))};
     swm_tensor q = swm_rms_norm(b, linear(b, x, w->cross_q), w->cross_q_norm, 1e-6f, 0); /* (N,C) */
     swm_tensor o = swm_attend(b, q, caption->keys[block], caption->values[block], &how); /* (N,C) */
     return linear(b, o, w->cross_out);                                                   /* (N,C) */
@@ -205,9 +227,10 @@ static swm_tensor feed_forward(swm_backend *b, const swm_dit_block *w, const swm
     for (int64_t frame = 0; frame < view->frames; frame += slice) {
         int64_t first = frame * tokens, count = swm_min(slice, view->frames - frame) * tokens;
         swm_mark mark = swm_mark_of(b);
-        swm_tensor e = swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_IDENTITY);
-        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width, true);
-        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY); /* 2F, F, C */
+        swm_tensor e =
+            swm_linear(b, swm_rows(m, first, count), w->expand.weight, w->expand.bias, SWM_SILU);       /* (n,2F) */
+        e = swm_depthwise_glu(b, e, w->depthwise.weight, w->depthwise.bias, view->height, view->width); /* (n,F) */
+        swm_linear_to(b, swm_rows(p, first, count), e, w->contract, (swm_tensor){0}, SWM_IDENTITY);     /* (n,C) */
         swm_release(b, mark);
     }
     swm_tensor tail = memory != NULL ? memory->ffn_tail : (swm_tensor){0};

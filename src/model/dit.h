@@ -71,12 +71,13 @@ static inline bool swm_dit_is_softmax(const swm_dit_size *size, int64_t block)
 
 /* ---- conditions, fixed for a clip --------------------------------------------------------------------------------- */
 
-/* What a caption contributes: keys and values of every block's cross attention. */
+/* What a caption contributes: keys and values of every block's cross attention, of its valid tokens. */
 typedef struct swm_dit_caption {
-    swm_tensor bias;                                               /* F32 (L): 0, or -10000 for padding */
-    swm_tensor keys[SWM_DIT_MAX_DEPTH], values[SWM_DIT_MAX_DEPTH]; /* (L,C) */
+    swm_tensor keys[SWM_DIT_MAX_DEPTH], values[SWM_DIT_MAX_DEPTH]; /* (valid,C) */
 } swm_dit_caption;
-/* states (L,caption channels) and mask (L), 1 = token, on the host; both may be NULL under plan. */
+/* states (L,caption channels) and mask (L), 1 = token, 0 = padding, on the host. A mask that is NULL or hides every token
+ * hides none. Both may be NULL under plan, where the memory is that of any mask; the FLOPs of forwards depend on it and
+ * are then those of L valid tokens, the most. */
 void swm_dit_caption_prepare(swm_backend *b, const swm_dit *dit, swm_dit_caption *caption, int64_t tokens,
                              const float *states, const uint8_t *mask);
 

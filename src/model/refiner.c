@@ -83,6 +83,9 @@ void swm_refiner_window_take(swm_backend *b, const swm_refiner *refiner, swm_ref
     SWM_REQUIRE(history >= 0 && tokens > 0, "a history of %lld frames of %lld tokens", (long long)history,
                 (long long)tokens);
     *window = (swm_refiner_window){.tokens = tokens, .history = history, .sink_at = -1};
+    const swm_refiner_grid grid = {.height = height, .width = width};
+    window->rows = swm_refiner_angles(b, &refiner->config, &grid, 1);
+    window->columns = swm_refiner_angles(b, &refiner->config, &grid, 2);
     for (int64_t i = 0; i < refiner->config.depth; i++) {
         window->blocks[i].sink_keys = SWM_TAKE(b, b->compute, tokens, width_of(refiner));
         window->blocks[i].keys = SWM_TAKE(b, b->compute, rows, width_of(refiner));
@@ -190,8 +193,8 @@ static void slice(swm_backend *b, const pass *p, const swm_refiner_block *w, int
 
     q = linear(b, swm_rms_norm(b, x, (swm_tensor){0}, epsilon, 0), w->cross.q); /* (n,C) */
     q = swm_rms_norm(b, q, w->cross.q_norm, epsilon, 0);                        /* (n,C) */
-    o = linear(b, swm_attend(b, q, text->keys[block], text->values[block], &cross), w->cross.out);
-    swm_add(b, x, o);
+    o = swm_attend(b, q, text->keys[block], text->values[block], &cross);       /* (n,C) */
+    swm_linear_add(b, x, o, w->cross.out.weight, w->cross.out.bias);
     swm_release(b, mark);
 
     swm_tensor m = swm_adaptive_rms_norm(b, x, modulation, SHIFT_FFN, SCALE_FFN); /* (n,C) */
@@ -243,9 +246,9 @@ static void check_step(const swm_refiner *refiner, const swm_refiner_step *step)
     const swm_refiner_window *window = step->window;
     swm_tensor x = step->latent;
     SWM_REQUIRE(x.rank == 4 && x.shape[0] == refiner->config.channels && x.shape[1] > 0 &&
-                    x.shape[2] * x.shape[3] == window->tokens && step->fps > 0,
-                "latent %s at %g pictures a second, a window of %lld tokens", swm_describe(x).text, step->fps,
-                (long long)window->tokens);
+                    x.shape[2] == window->rows.shape[0] && x.shape[3] == window->columns.shape[0] && step->fps > 0,
+                "latent %s at %g pictures a second, a window of %lldx%lld cells", swm_describe(x).text, step->fps,
+                (long long)window->rows.shape[0], (long long)window->columns.shape[0]);
     bool is_sink = step->keep == SWM_REFINER_KEEP_SINK;
     SWM_REQUIRE(is_sink ? step->first == 0 && x.shape[1] == 1 : step->first > window->held,
                 "%lld frames from %lld on, keep %d, %lld of history", (long long)x.shape[1], (long long)step->first,
@@ -253,6 +256,18 @@ static void check_step(const swm_refiner *refiner, const swm_refiner_step *step)
     SWM_REQUIRE(step->keep == SWM_REFINER_KEEP_NOTHING || step->sigma == 0, "keep at sigma %g", (double)step->sigma);
     SWM_REQUIRE(step->keep != SWM_REFINER_KEEP_HISTORY || window->history > 0, "no room for history");
     SWM_REQUIRE(is_sink || window->sink_at >= 0, "no sink");
+}
+
+/* Of frames first .. first+frames-1 of the clip. */
+static swm_grid_rotation rotation_at(swm_backend *b, const swm_refiner *refiner, const swm_refiner_step *step,
+                                     int64_t first, int64_t frames)
+{
+    const swm_refiner_grid grid = {.first = first, .frames = frames, .fps = step->fps};
+    return (swm_grid_rotation){
+        .heads = refiner->config.heads,
+        .interleaved = refiner->config.interleaved,
+        .axes = {swm_refiner_angles(b, &refiner->config, &grid, 0), step->window->rows, step->window->columns},
+    };
 }
 
 /* LayerNorm here, where blocks have RMSNorm; modulated by the embedding itself, x (N,C) -> (N,c). */
@@ -279,12 +294,9 @@ swm_tensor swm_refiner_forward(swm_backend *b, const swm_refiner *refiner, const
     /* Slices of equal length, within one frame: a short last one would waste the machine. */
     int64_t most = swm_max(1, SLICE_TOKENS / tokens);
     p.slice = swm_divide_up(frames, swm_divide_up(frames, most));
-    swm_refiner_grid grid = {step->first, frames, height, width, step->fps};
-    p.rotation = swm_refiner_rotation(b, &refiner->config, &grid);
-    grid.first = sink_place(step);
-    grid.frames = 1;
-    if (step->keep != SWM_REFINER_KEEP_SINK && step->window->sink_at != grid.first)
-        p.sink = swm_refiner_rotation(b, &refiner->config, &grid);
+    p.rotation = rotation_at(b, refiner, step, step->first, frames);
+    if (step->keep != SWM_REFINER_KEEP_SINK && step->window->sink_at != sink_place(step))
+        p.sink = rotation_at(b, refiner, step, sink_place(step), 1);
 
     swm_tensor x = SWM_TAKE(b, b->compute, frames * tokens, width_of(refiner)); /* (N,C) */
     swm_mark input = swm_mark_of(b);

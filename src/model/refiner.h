@@ -81,11 +81,12 @@ void swm_refiner_text_prepare(swm_backend *b, const swm_refiner *refiner, swm_re
 /* What every block remembers of frames that are done. A ring: slot 0 is the sink, its keys turned to the frame before
  * the history whenever that moves; history frame f lies in slot 1 + (number of frames since the first) % history. */
 typedef struct swm_refiner_window {
-    int64_t tokens;  /* S of a frame */
-    int64_t history; /* most frames of history: 0 for one shot */
-    int64_t held;    /* frames of history that are there now */
-    int64_t written; /* frames of history so far, those that have left included */
-    int64_t sink_at; /* frame that the sink's keys are turned to; -1: not yet */
+    int64_t tokens;           /* S of a frame */
+    int64_t history;          /* most frames of history: 0 for one shot */
+    int64_t held;             /* frames of history that are there now */
+    int64_t written;          /* frames of history so far, those that have left included */
+    int64_t sink_at;          /* frame that the sink's keys are turned to; -1: not yet */
+    swm_tensor rows, columns; /* F32 (h,P,2), (w,P,2): angles, the same in all passes */
     struct {
         swm_tensor sink_keys;    /* (S,C) before rotation */
         swm_tensor keys, values; /* ((1 + history)*S,C) */

@@ -56,19 +56,10 @@ static const struct {
 
 static int check_network(swm_json in, swm_error *error)
 {
-    for (size_t i = 0; i < COUNT(switches); i++) {
-        bool value;
-        if (swm_json_bool_or(in, switches[i].key, switches[i].value, &value, error) != 0) return -1;
-        if (value != switches[i].value)
-            return swm_json_refuse(in, switches[i].key,
-                                   value ? "false: nothing else is implemented" : "true: nothing else is implemented",
-                                   error);
-    }
-    for (size_t i = 0; i < COUNT(texts); i++) {
-        const char *text;
-        if (swm_json_string_or(in, texts[i].key, texts[i].value, &text, error) != 0) return -1;
-        if (strcmp(text, texts[i].value) != 0) return swm_json_refuse(in, texts[i].key, texts[i].value, error);
-    }
+    for (size_t i = 0; i < COUNT(switches); i++)
+        if (swm_json_must_be_bool(in, switches[i].key, switches[i].value, error) != 0) return -1;
+    for (size_t i = 0; i < COUNT(texts); i++)
+        if (swm_json_must_be_string(in, texts[i].key, texts[i].value, error) != 0) return -1;
     for (size_t i = 0; i < COUNT(numbers); i++) {
         double value;
         if (swm_json_number_or(in, numbers[i].key, -1e9, 1e9, numbers[i].value, &value, error) != 0) return -1;

@@ -30,6 +30,8 @@ static void fill_table(const void *user, float *values)
     const axis_table *t = user;
     /* The reference divides by these numbers on a GPU, which multiplies by their reciprocals. */
     float scale = 1.0f / (float)t->config->max_positions[t->axis];
+/* A pass over three frames needs 2046 angles: less than it takes to wake threads. */
+#pragma omp parallel for schedule(static) if (t->count * t->frequencies > 1 << 15)
     for (int64_t i = 0; i < t->frequencies; i++) {
         double exponent = (double)i / (double)swm_max(t->frequencies - 1, 1);
         float frequency = (float)(pow(t->config->rope_theta, exponent) * M_PI / 2);
@@ -44,15 +46,10 @@ static void fill_table(const void *user, float *values)
     }
 }
 
-swm_grid_rotation swm_refiner_rotation(swm_backend *b, const swm_refiner_config *config, const swm_refiner_grid *grid)
+swm_tensor swm_refiner_angles(swm_backend *b, const swm_refiner_config *config, const swm_refiner_grid *grid, int axis)
 {
-    swm_grid_rotation rotation = {.heads = config->heads, .interleaved = config->interleaved};
     const int64_t counts[3] = {grid->frames, grid->height, grid->width};
-    int64_t frequencies = config->heads * config->head / 6;
-    for (int axis = 0; axis < 3; axis++) {
-        axis_table table = {config, grid, axis, axis == 0 ? grid->first : 0, counts[axis], frequencies};
-        rotation.axes[axis] =
-            swm_upload_computed(b, SWM_F32, fill_table, &table, 3, (int64_t[]){counts[axis], frequencies, 2});
-    }
-    return rotation;
+    axis_table table = {
+        config, grid, axis, axis == 0 ? grid->first : 0, counts[axis], config->heads * config->head / 6};
+    return swm_upload_computed(b, SWM_F32, fill_table, &table, 3, (int64_t[]){table.count, table.frequencies, 2});
 }

@@ -13,7 +13,7 @@ typedef struct swm_refiner_grid {
 
 /* Begin and end of cell `index` along axis 0, 1 or 2 of a grid. Frame 0 is one picture long, every other one eight. */
 void swm_refiner_span(const swm_refiner_grid *grid, int axis, int64_t index, float span[2]);
-/* The angles of a grid as fresh tables (T,P,2), (h,P,2), (w,P,2), P = C/6 frequencies. */
-swm_grid_rotation swm_refiner_rotation(swm_backend *b, const swm_refiner_config *config, const swm_refiner_grid *grid);
+/* The angles along an axis of a grid as a fresh table, (T,P,2), (h,P,2) or (w,P,2), P = C/6 frequencies. */
+swm_tensor swm_refiner_angles(swm_backend *b, const swm_refiner_config *config, const swm_refiner_grid *grid, int axis);
 
 #endif

@@ -246,16 +246,6 @@ void swm_vae_resnets(swm_vae_run *run, swm_vae_span *x, const swm_vae_stage *sta
     }
 }
 
-swm_tensor swm_vae_settle(swm_backend *b, swm_mark mark, swm_tensor t)
-{
-    swm_release(b, mark);
-    swm_tensor settled = swm_take(b, t.dtype, t.rank, t.shape);
-    SWM_REQUIRE(t.data == NULL || (char *)t.data >= (char *)settled.data + swm_bytes(t), "%s moved onto itself",
-                swm_describe(t).text);
-    swm_copy(b, settled, t);
-    return settled;
-}
-
 /* ---- spatial tiles ------------------------------------------------------------------------------------------------ */
 
 /* Tiles along an axis start at every multiple of the stride. Where that would leave a last tile of one latent, at which

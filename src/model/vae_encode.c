@@ -1,37 +1,51 @@
 /* The encoder of model/vae.h. */
 #include "model/vae_internal.h"
 
-/* (T,...) -> (T+1,...): a temporal sampler pairs frames, the first of them with itself. */
-static swm_tensor repeat_first(swm_backend *b, swm_tensor x)
+/* Frame 0 once more in front of itself. */
+static void repeat_first(swm_backend *b, swm_vae_span *x)
 {
-    swm_tensor y = SWM_TAKE(b, x.dtype, x.shape[0] + 1, x.shape[1], x.shape[2], x.shape[3]);
-    swm_copy(b, swm_rows(y, 0, 1), swm_rows(x, 0, 1));
-    swm_copy(b, swm_rows(y, 1, x.shape[0]), x);
-    return y;
+    swm_copy(b, swm_rows(x->room, x->first - 1, 1), swm_rows(x->room, x->first, 1));
+    x->first--, x->count++;
 }
 
-/* x and all else since `mark` is given up; the result lies there. */
-static swm_tensor down_sample(swm_vae_run *run, swm_mark mark, swm_tensor x, const swm_vae_stage *stage,
-                              swm_vae_stride stride)
+/* Frames of room that what enters a block needs in front: a temporal sampler pairs frames, the first of them with
+ * itself. */
+static int64_t front_of(const swm_vae_config *config, int block)
+{
+    return block < config->encoder_blocks && config->encoder_stride[block].time > 1 ? 1 : 0;
+}
+
+/* What leaves a block: x, of `channels`, with half as many elements along the axes of the stride. `front` frames of room
+ * are left before it. */
+static swm_vae_span down_sample(swm_vae_run *run, swm_vae_span x, const swm_vae_stage *stage, swm_vae_stride stride,
+                                int64_t channels, int64_t front)
 {
     swm_backend *b = run->b;
-    const swm_vae_conv_options plain = {0};
-    bool lone = x.shape[0] == 1;
-    swm_tensor y;
-    if (stride.time == 1) {
-        y = swm_vae_single(run, x, &stage->sampler, plain);
-    } else if (lone) { /* a frame repeated, convolved, is the frame convolved, repeated */
-        y = repeat_first(b, swm_vae_single(run, x, &stage->sampler, plain));
-        x = repeat_first(b, x);
-    } else {
-        x = repeat_first(b, x);
-        y = swm_vae_single(run, x, &stage->sampler, plain);
-    }
     const int steps[3] = {(int)stride.time, (int)stride.height, (int)stride.width};
-    return swm_vae_settle(b, mark, swm_downsample_merge(b, y, x, steps));
+    bool pairs = stride.time > 1, lone = pairs && x.count == 1;
+    int64_t frames = (x.count + (pairs ? 1 : 0)) / stride.time;
+    swm_vae_span out = {.first = front, .count = frames};
+    out.room = SWM_TAKE(b, b->compute, front + frames, x.room.shape[1] / stride.height, x.room.shape[2] / stride.width,
+                        channels);
+    swm_mark mark = swm_mark_of(b);
+    swm_vae_span y = {0};
+    if (lone) { /* a frame repeated, convolved, is the frame convolved, repeated */
+        y.room = swm_vae_single(run, swm_vae_frames(x), &stage->sampler, (swm_vae_conv_options){.front = 1});
+        y.first = y.count = 1;
+        repeat_first(b, &y);
+    }
+    if (pairs) repeat_first(b, &x);
+    if (!lone) {
+        y.room = swm_vae_single(run, swm_vae_frames(x), &stage->sampler, (swm_vae_conv_options){0});
+        y.count = x.count;
+    }
+    swm_downsample_merge_to(b, swm_vae_frames(out), swm_vae_frames(y), swm_vae_frames(x), steps);
+    swm_release(b, mark);
+    return out;
 }
 
-/* (F,H,W,3) -> (T,h,w,C) */
+/* (F,H,W,3) -> (T,h,w,C). Every block's input stays where it is, under its result: together they take less than the
+ * first block does. */
 static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor video, const void *user)
 {
     (void)user;
@@ -40,21 +54,24 @@ static swm_tensor encode_tile(swm_backend *b, const swm_vae *vae, swm_tensor vid
     int64_t latents = (video.shape[0] + 7) / 8, height = video.shape[1] / 32, width = video.shape[2] / 32;
     swm_tensor mean = SWM_TAKE(b, b->compute, latents, height, width, config->latent_channels);
     swm_mark mark = swm_mark_of(b);
-    swm_tensor x = swm_patchify(b, video);                                    /* F, 8h, 8w, 48 */
-    x = swm_vae_single(&run, x, &vae->encoder_in, (swm_vae_conv_options){0}); /* F, 8h, 8w, C */
-    swm_trace(b, x, "encoder.conv_in");
+    swm_vae_span x = {.first = front_of(config, 0), .count = video.shape[0]};
+    x.room = swm_vae_single(&run, swm_patchify(b, video), &vae->encoder_in,
+                            (swm_vae_conv_options){.front = x.first}); /* F, 8h, 8w, C */
+    swm_trace(b, swm_vae_frames(x), "encoder.conv_in");
     for (int i = 0; i < config->encoder_blocks; i++) {
-        swm_vae_resnets(&run, &(swm_vae_span){x, 0, x.shape[0]}, &vae->encoder[i], config->encoder_layers[i]);
-        x = down_sample(&run, mark, x, &vae->encoder[i], config->encoder_stride[i]);
-        swm_trace(b, x, "encoder.down_blocks.%d", i);
+        swm_vae_resnets(&run, &x, &vae->encoder[i], config->encoder_layers[i]);
+        x = down_sample(&run, x, &vae->encoder[i], config->encoder_stride[i], config->encoder_channels[i],
+                        front_of(config, i + 1));
+        swm_trace(b, swm_vae_frames(x), "encoder.down_blocks.%d", i);
     }
     int mid = config->encoder_blocks; /* T, h, w, width */
-    swm_vae_resnets(&run, &(swm_vae_span){x, 0, x.shape[0]}, &vae->encoder[mid], config->encoder_layers[mid]);
-    swm_trace(b, x, "encoder.mid_block");
-    x = swm_vae_single(&run, x, &vae->encoder_out, (swm_vae_conv_options){.norm_silu = true}); /* T, h, w, C+1 */
-    swm_trace(b, x, "encoder.conv_out");
+    swm_vae_resnets(&run, &x, &vae->encoder[mid], config->encoder_layers[mid]);
+    swm_trace(b, swm_vae_frames(x), "encoder.mid_block");
+    swm_tensor out = swm_vae_single(&run, swm_vae_frames(x), &vae->encoder_out,
+                                    (swm_vae_conv_options){.norm_silu = true}); /* T, h, w, C+1 */
+    swm_trace(b, out, "encoder.conv_out");
     const int64_t zero[4] = {0};
-    swm_paste(b, mean, zero, x, zero, mean.shape); /* the last channel is a log-variance, which nobody samples */
+    swm_paste(b, mean, zero, out, zero, mean.shape); /* the last channel is a log-variance, which nobody samples */
     swm_release(b, mark);
     return mean;
 }

@@ -35,9 +35,6 @@ void swm_vae_branch(swm_vae_run *run, swm_vae_span *x, int64_t lag);
 /* A chain of resnets on x, in place, but that frames which come late leave x and others enter it at the front. */
 void swm_vae_resnets(swm_vae_run *run, swm_vae_span *x, const swm_vae_stage *stage, int64_t layers);
 
-/* Release to `mark` and move t, taken after it, down to there. What lies between must be at least as large as t. */
-swm_tensor swm_vae_settle(swm_backend *b, swm_mark mark, swm_tensor t);
-
 /* A network over a volume, cut into spatial tiles. Sizes count latents; `in` and `out` are pixels a latent of its input
  * and output: 1 and 32, or 32 and 1. */
 typedef swm_tensor (*swm_vae_network)(swm_backend *b, const swm_vae *vae, swm_tensor x, const void *user);

@@ -3,6 +3,8 @@
 
 #include "core/rng.h"
 
+#include <stdlib.h>
+
 /* Conditions on the device, below the mark that every pass returns to. */
 typedef struct denoiser {
     swm_clip *clip;
@@ -126,6 +128,14 @@ static void add_noise(swm_clip *c)
         if (i / cells % s.frames != 0) c->latent[i] = swm_bf16_to_f32(swm_f32_to_bf16(c->other[i]));
 }
 
+static int save_latent(const swm_clip *c)
+{
+    char *settings = swm_sidecar_settings(c->job, c->error);
+    int result = settings != NULL ? swm_latents_save(c->job->save_latents, c->job, c->latent, settings, c->error) : -1;
+    free(settings);
+    return result;
+}
+
 static int run(swm_clip *c, swm_backend *b)
 {
     swm_job *job = c->job;
@@ -138,8 +148,7 @@ static int run(swm_clip *c, swm_backend *b)
     add_noise(c);
     int result = swm_sample(&job->sampling, job->latent, c->latent, c->error);
     swm_release(b, mark);
-    if (result != 0 || job->save_latents == NULL) return result;
-    return swm_latents_save(job->save_latents, job, c->latent, c->error);
+    return result == 0 && job->save_latents != NULL ? save_latent(c) : result;
 }
 
 static int plan(swm_clip *c, swm_backend *b, swm_stage_plan *plan)

@@ -13,11 +13,9 @@
 
 enum { LARGEST_DESCRIPTION = 1 << 20 };
 
-int swm_latents_save(const char *path, const swm_job *job, const float *latent, swm_error *error)
+int swm_latents_save(const char *path, const swm_job *job, const float *latent, const char *run, swm_error *error)
 {
     swm_latent_shape s = job->latent;
-    char *run = swm_sidecar_settings(job, error);
-    if (run == NULL) return -1;
     const char *const names[] = {"latent", "c2w", "intrinsics"};
     const swm_tensor tensors[] = {
         SWM_TENSOR(SWM_F32, (void *)(uintptr_t)latent, s.channels, s.frames, s.height, s.width),
@@ -25,9 +23,7 @@ int swm_latents_save(const char *path, const swm_job *job, const float *latent, 
         SWM_TENSOR(SWM_F32, job->intrinsics.values, job->frames, 4),
     };
     const char *const metadata[] = {"format", FORMAT, "version", VERSION, "run", run, NULL};
-    int result = swm_safetensors_save(path, 3, names, tensors, metadata, error);
-    free(run);
-    return result;
+    return swm_safetensors_save(path, 3, names, tensors, metadata, error);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
@@ -72,8 +68,9 @@ static int take_latent(swm_job *job, const swm_safetensors *file, const char *pa
     const swm_tensor *t = find(file, path, "latent", 4, shape, error);
     if (t == NULL) return -1;
     for (int i = 1; i < 4; i++)
-        if (t->shape[i] > (i == 1 ? 1 << 17 : 1 << 8))
-            return swm_fail(error, "%s: a latent of %s is larger than any clip", path, swm_describe(*t).text);
+        if (t->shape[i] < (i == 1 ? 1 : 2) || t->shape[i] > (i == 1 ? 1 << 17 : 1 << 8))
+            return swm_fail(error, "%s: a latent of %s is smaller or larger than any clip (64 to 8192 pixels a side)",
+                            path, swm_describe(*t).text);
     job->latent = (swm_latent_shape){t->shape[0], t->shape[1], t->shape[2], t->shape[3]};
     job->frames = 8 * (job->latent.frames - 1) + 1;
     job->height = (int)job->latent.height * 32;
@@ -93,7 +90,8 @@ static int take_camera(swm_job *job, const swm_safetensors *file, const char *pa
         return -1;
     memcpy(job->poses.c2w, c2w->data, swm_bytes(*c2w));
     memcpy(job->intrinsics.values, k->data, swm_bytes(*k));
-    return 0;
+    swm_error why = {0};
+    return swm_poses_check(&job->poses, &why) == 0 ? 0 : swm_fail(error, "%s: tensor c2w: %s", path, why.text);
 }
 
 /* What the run that made it says of itself. */
@@ -120,13 +118,23 @@ static int take_run(swm_job *job, const swm_safetensors *file, const char *path,
     return result;
 }
 
-int swm_latents_load(swm_job *job, const char *path, swm_error *error)
+/* Takes the file over. */
+static int load(swm_job *job, swm_safetensors *file, const char *path, swm_error *error)
 {
-    swm_safetensors *file = swm_safetensors_open(path, error);
     int result = file != NULL ? check_format(file, path, error) : -1;
     if (result == 0) result = take_latent(job, file, path, error);
     if (result == 0) result = take_camera(job, file, path, error);
     if (result == 0) result = take_run(job, file, path, error);
     swm_safetensors_close(file);
     return result;
+}
+
+int swm_latents_load(swm_job *job, const char *path, swm_error *error)
+{
+    return load(job, swm_safetensors_open(path, error), path, error);
+}
+
+int swm_latents_load_memory(swm_job *job, const void *data, size_t size, const char *name, swm_error *error)
+{
+    return load(job, swm_safetensors_open_memory(data, size, name, error), name, error);
 }

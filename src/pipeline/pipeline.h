@@ -75,11 +75,14 @@ void swm_job_free(swm_job *job);
 static inline int64_t swm_job_dropped(const swm_job *job) { return job->refiner.wanted ? 1 : 0; }
 
 /* A latent of the first stage with its poses, intrinsics and the description of its run: a safetensors file with latent F32
- * (C,T,h,w), c2w F32 (F,4,4), intrinsics F32 (F,4), and in its metadata format, version and run. */
-int swm_latents_save(const char *path, const swm_job *job, const float *latent, swm_error *error);
-/* Fills in what such a file says: given, origin, sizes, poses, intrinsics, fps, prompt. Fails for files that are something
- * else or are not for this model. */
+ * (C,T,h,w), c2w F32 (F,4,4), intrinsics F32 (F,4), and in its metadata format, version and run, which is the text of
+ * swm_sidecar_settings. */
+int swm_latents_save(const char *path, const swm_job *job, const float *latent, const char *run, swm_error *error);
+/* Fills in what such a file says: given, origin, sizes, poses, intrinsics, fps, prompt. The job has latent.channels and
+ * owns what it gets, also after a failure. Fails for files that are something else or are not for this model. */
 int swm_latents_load(swm_job *job, const char *path, swm_error *error);
+/* The same from memory; `name` stands for the path in messages. */
+int swm_latents_load_memory(swm_job *job, const void *data, size_t size, const char *name, swm_error *error);
 
 typedef enum swm_stage {
     SWM_STAGE_PROMPT,

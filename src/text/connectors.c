@@ -44,18 +44,9 @@ static const struct {
 
 static int check_network(swm_json in, swm_error *error)
 {
-    static const char class_name[] = "LTX2TextConnectors";
-    const char *name;
-    if (swm_json_string_or(in, "_class_name", class_name, &name, error) != 0) return -1;
-    if (strcmp(name, class_name) != 0) return swm_json_refuse(in, "_class_name", class_name, error);
-    for (size_t i = 0; i < COUNT(switches); i++) {
-        bool value;
-        if (swm_json_bool_or(in, switches[i].key, switches[i].value, &value, error) != 0) return -1;
-        if (value != switches[i].value)
-            return swm_json_refuse(in, switches[i].key,
-                                   value ? "false: nothing else is implemented" : "true: nothing else is implemented",
-                                   error);
-    }
+    if (swm_json_must_be_string(in, "_class_name", "LTX2TextConnectors", error) != 0) return -1;
+    for (size_t i = 0; i < COUNT(switches); i++)
+        if (swm_json_must_be_bool(in, switches[i].key, switches[i].value, error) != 0) return -1;
     return 0;
 }
 
@@ -208,6 +199,7 @@ static void fill_rotation(const void *user, float *values)
 {
     const rotation_rows *rows = user;
     float scale = 1.0f / (float)rows->config->base_positions;
+#pragma omp parallel for schedule(static)
     for (int64_t i = 0; i < rows->frequencies; i++) {
         double exponent = (double)i / (double)swm_max(rows->frequencies - 1, 1);
         float frequency = (float)(pow(rows->config->rope_theta, exponent) * M_PI / 2);

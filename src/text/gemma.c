@@ -181,14 +181,17 @@ typedef struct rotation_rows {
 static void fill_rotation(const void *user, float *values)
 {
     const rotation_rows *rows = user;
-    for (int64_t n = 0; n < rows->count; n++)
-        for (int64_t i = 0; i < rows->half; i++, values += 2) {
-            float frequency = (float)(pow(rows->theta, -(double)i / (double)rows->half) / rows->factor);
+#pragma omp parallel for schedule(static)
+    for (int64_t i = 0; i < rows->half; i++) {
+        float frequency = (float)(pow(rows->theta, -(double)i / (double)rows->half) / rows->factor);
+        for (int64_t n = 0; n < rows->count; n++) {
+            float *pair = values + 2 * (n * rows->half + i);
             double angle = (double)((float)(rows->first + n) * frequency);
-            values[0] = (float)cos(angle);
-            values[1] = (float)sin(angle);
-            for (int k = 0; rows->round && k < 2; k++) values[k] = swm_bf16_to_f32(swm_f32_to_bf16(values[k]));
+            pair[0] = (float)cos(angle);
+            pair[1] = (float)sin(angle);
+            for (int k = 0; rows->round && k < 2; k++) pair[k] = swm_bf16_to_f32(swm_f32_to_bf16(pair[k]));
         }
+    }
 }
 
 static swm_tensor rotation_table(swm_backend *b, const swm_gemma_config *config, int64_t first, int64_t count,

@@ -22,7 +22,7 @@ typedef struct verdict {
     char where[160];
 } verdict;
 
-static const char *choice_names[] = {"best", "generic", "lean", "paired", "lean paired"};
+static const char *choice_names[] = {"best", "generic"};
 
 /* ---- values ------------------------------------------------------------------------------------------------------ */
 
@@ -263,7 +263,7 @@ static int test_temporal(const pair *p)
 
 typedef struct attend_shape {
     int64_t queries, keys, heads, key_heads, head, window, prefix;
-    bool causal, biased;
+    bool causal;
     float softcap;
 } attend_shape;
 
@@ -272,7 +272,7 @@ static void attend_case(const pair *p, verdict *v, const attend_shape *s)
     swm_mark cpu = swm_mark_of(p->cpu), cuda = swm_mark_of(p->cuda);
     int64_t key_heads = s->key_heads ? s->key_heads : s->heads;
     operand q = PUT(p, 2, s->queries, s->heads * s->head), k = PUT(p, 2, s->keys, key_heads * s->head);
-    operand values = PUT(p, 1, s->keys, key_heads * s->head), bias = put(p, SWM_F32, 2, 1, &s->keys);
+    operand values = PUT(p, 1, s->keys, key_heads * s->head);
     int64_t before = s->prefix > 0 ? s->prefix : 1;
     operand prefix_k = PUT(p, 2, before, key_heads * s->head), prefix_v = PUT(p, 1, before, key_heads * s->head);
     swm_attention how = {.heads = s->heads,
@@ -281,17 +281,15 @@ static void attend_case(const pair *p, verdict *v, const attend_shape *s)
                          .softcap = s->softcap,
                          .causal = s->causal,
                          .window = s->window};
-    if (s->biased) how.key_bias = bias.cpu;
     if (s->prefix > 0) how.prefix_keys = prefix_k.cpu, how.prefix_values = prefix_v.cpu;
     swm_tensor want = swm_attend(p->cpu, q.cpu, k.cpu, values.cpu, &how);
-    if (s->biased) how.key_bias = bias.cuda;
     if (s->prefix > 0) how.prefix_keys = prefix_k.cuda, how.prefix_values = prefix_v.cuda;
     poison(p->cuda);
     swm_tensor got = swm_attend(p->cuda, q.cuda, k.cuda, values.cuda, &how);
     record(v, distance(p, got, want),
-           "%lld queries, %lld + %lld keys, %lld/%lld heads of %lld, causal %d window %lld cap %g bias %d",
+           "%lld queries, %lld + %lld keys, %lld/%lld heads of %lld, causal %d window %lld cap %g",
            (long long)s->queries, (long long)s->prefix, (long long)s->keys, (long long)s->heads, (long long)key_heads,
-           (long long)s->head, s->causal, (long long)s->window, (double)s->softcap, s->biased);
+           (long long)s->head, s->causal, (long long)s->window, (double)s->softcap);
     swm_release(p->cpu, cpu);
     swm_release(p->cuda, cuda);
 }
@@ -310,8 +308,6 @@ static int test_attend(const pair *p, swm_cuda_choice choice)
         for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
             attend_shape s = {.queries = lengths[i][0], .keys = lengths[i][1], .heads = 3, .head = heads[h]};
             attend_case(p, &v, &s);
-            s.biased = true;
-            attend_case(p, &v, &s);
         }
     failures += conclude(&v);
     snprintf(name, sizeof name, "attend masked, grouped (%s)", choice_names[choice]);
@@ -325,7 +321,6 @@ static int test_attend(const pair *p, swm_cuda_choice choice)
             s.softcap = 5;
             attend_case(p, &v, &s);
             s.window = 50;
-            s.biased = true;
             attend_case(p, &v, &s);
         }
     failures += conclude(&v);
@@ -497,20 +492,19 @@ static void time_small_linear(harness *h, int64_t rows, int64_t inputs, int64_t 
 }
 
 static void time_attend(harness *h, swm_cuda_choice choice, int64_t queries, int64_t keys, int64_t prefix,
-                        int64_t heads, int64_t head, bool biased)
+                        int64_t heads, int64_t head)
 {
     swm_mark mark = swm_mark_of(h->gpu);
     attend_job j = {.q = harness_large(h, false, -3, 3, SHAPE(queries, heads * head)),
                     .k = harness_large(h, false, -3, 3, SHAPE(keys, heads * head)),
                     .v = harness_large(h, false, -1, 1, SHAPE(keys, heads * head)),
                     .how = {.heads = heads, .scale = 1.0f / sqrtf((float)head)}};
-    if (biased) j.how.key_bias = harness_large(h, true, -1, 1, SHAPE(keys));
     if (prefix > 0) j.how.prefix_keys = harness_large(h, false, -3, 3, SHAPE(prefix, heads * head));
     if (prefix > 0) j.how.prefix_values = harness_large(h, false, -1, 1, SHAPE(prefix, heads * head));
     swm_cuda_device_of(h->gpu)->matrix->attention = choice;
     char name[80];
-    snprintf(name, sizeof name, "attend %lld,%lld+%lld %lldx%lld%s (%s)", (long long)queries, (long long)prefix,
-             (long long)keys, (long long)heads, (long long)head, biased ? " bias" : "", choice_names[choice]);
+    snprintf(name, sizeof name, "attend %lld,%lld+%lld %lldx%lld (%s)", (long long)queries, (long long)prefix,
+             (long long)keys, (long long)heads, (long long)head, choice_names[choice]);
     harness_time(h, name, run_attend, &j);
     swm_cuda_device_of(h->gpu)->matrix->attention = SWM_CUDA_BEST;
     swm_release(h->gpu, mark);
@@ -565,21 +559,20 @@ void cuda_matrix_times(harness *h)
     time_small_linear(h, 300, 3840, 15360, SWM_IDENTITY);
     time_small_linear(h, 300, 15360, 3840, SWM_IDENTITY);
     time_temporal(h);
-    time_attend(h, SWM_CUDA_BEST, 106480, 106480, 0, 20, 112, false);
-    time_attend(h, SWM_CUDA_LEAN, 106480, 106480, 0, 20, 112, false);
-    time_attend(h, SWM_CUDA_BEST, 35200, 35200, 0, 20, 112, false);
-    time_attend(h, SWM_CUDA_GENERIC, 35200, 35200, 0, 20, 112, false);
-    static const swm_cuda_choice choices[] = {SWM_CUDA_BEST, SWM_CUDA_LEAN, SWM_CUDA_PAIRED, SWM_CUDA_LEAN_PAIRED};
-    for (int i = 0; i < 2; i++) time_attend(h, choices[i], 35200, 35200, 0, 32, 128, false);
-    for (int i = 0; i < 2; i++) time_attend(h, choices[i], 15840, 105600, 880, 32, 128, false);
-    time_attend(h, SWM_CUDA_BEST, 105600, 105600, 880, 32, 128, false);
-    for (int i = 0; i < 2; i++) time_attend(h, choices[i], 2640, 2640, 9680, 32, 128, false);
-    time_attend(h, SWM_CUDA_BEST, 2640, 2640, 9681, 32, 128, false); /* a masked seam */
-    time_attend(h, SWM_CUDA_BEST, 2640, 1024, 0, 32, 128, false);
-    time_attend(h, SWM_CUDA_BEST, 15840, 1024, 0, 32, 128, false);
-    time_attend(h, SWM_CUDA_BEST, 2640, 29040, 0, 20, 112, false);
-    time_attend(h, SWM_CUDA_BEST, 106480, 300, 0, 20, 112, true);
-    time_attend(h, SWM_CUDA_GENERIC, 106480, 300, 0, 20, 112, true);
+    time_attend(h, SWM_CUDA_BEST, 106480, 106480, 0, 20, 112);
+    time_attend(h, SWM_CUDA_BEST, 35200, 35200, 0, 20, 112);
+    time_attend(h, SWM_CUDA_GENERIC, 35200, 35200, 0, 20, 112);
+    time_attend(h, SWM_CUDA_BEST, 35200, 35200, 0, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 15840, 105600, 880, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 105600, 105600, 880, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 2640, 2640, 9680, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 2640, 2640, 9681, 32, 128); /* a masked seam */
+    time_attend(h, SWM_CUDA_BEST, 2640, 1024, 0, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 15840, 1024, 0, 32, 128);
+    time_attend(h, SWM_CUDA_BEST, 2640, 29040, 0, 20, 112);
+    time_attend(h, SWM_CUDA_BEST, 106480, 300, 0, 20, 112);
+    time_attend(h, SWM_CUDA_BEST, 106480, 64, 0, 20, 112);
+    time_attend(h, SWM_CUDA_GENERIC, 106480, 300, 0, 20, 112);
     /* The decoder's layers; then one of them on both kernels. */
     static const conv_shape convs[] = {
         {121, 22, 40, 1024, 1024, false, true, true, true, 0}, {121, 22, 40, 1024, 4096, false, true, false, false, 0},
@@ -603,6 +596,5 @@ void cuda_matrix_tests(harness *h)
     h->failures += test_conv(&p, SWM_CUDA_GENERIC);
     if (h->gpu->compute != SWM_BF16) return;
     h->failures += test_conv(&p, SWM_CUDA_BEST);
-    h->failures += test_attend(&p, SWM_CUDA_LEAN);
     h->failures += test_attend(&p, SWM_CUDA_BEST);
 }

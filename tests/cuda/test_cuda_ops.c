@@ -195,7 +195,7 @@ static void test_key_conv(harness *h)
     CASES(h)
     {
         harness_begin(h);
-        int64_t starts[16], frames = harness_pick(h, 1, 9), tokens = harness_pick(h, 1, 9), c = pick_channels(h);
+        int64_t starts[32], frames = harness_pick(h, 1, 24), tokens = harness_pick(h, 1, 9), c = pick_channels(h);
         swm_chunks chunks = pick_chunks(h, frames, starts);
         bool tailed = harness_pick(h, 0, 1);
         twin k = harness_values(h, false, -1, 1, SHAPE(frames * tokens, c)),
@@ -305,14 +305,13 @@ static void test_depthwise_glu(harness *h)
         harness_begin(h);
         int64_t frames = harness_pick(h, 1, 3), rows = harness_pick(h, 1, 30), columns = harness_pick(h, 1, 20);
         int64_t half = halves[harness_pick(h, 0, 5)];
-        bool silu = harness_pick(h, 0, 1) == 1;
         twin x = harness_values(h, false, -1, 1, SHAPE(frames * rows * columns, 2 * half));
         twin w = harness_weight(h, 1, SHAPE(2 * half, 1, 3, 3)), bias = harness_weight(h, 1, SHAPE(2 * half));
         harness_check(h,
-                      (twin){swm_depthwise_glu(h->cpu, x.cpu, w.cpu, bias.cpu, rows, columns, silu),
-                             swm_depthwise_glu(h->gpu, x.gpu, w.gpu, bias.gpu, rows, columns, silu)},
-                      "%lld frames of %lldx%lld, 2x%lld, SiLU %d", (long long)frames, (long long)rows,
-                      (long long)columns, (long long)half, silu);
+                      (twin){swm_depthwise_glu(h->cpu, x.cpu, w.cpu, bias.cpu, rows, columns),
+                             swm_depthwise_glu(h->gpu, x.gpu, w.gpu, bias.gpu, rows, columns)},
+                      "%lld frames of %lldx%lld, 2x%lld", (long long)frames, (long long)rows, (long long)columns,
+                      (long long)half);
         harness_end(h);
     }
     harness_report(h, "depthwise_glu", 1e-5, 1e-2);
@@ -495,7 +494,7 @@ enum {
     CHANNELS = HEADS * SIZE,
     HALF = 6720
 };
-enum { ALL = FRAMES * TOKENS, SLICE = 18 * TOKENS };
+enum { ALL = FRAMES * TOKENS, SLICE = 18 * TOKENS, BLOCK = 3 }; /* BLOCK: frames */
 
 typedef struct operands {
     swm_tensor x, y, z, modulation, weight, taps, rotation, half_rotation, rays, inflation, beta, camera_beta, decay;
@@ -595,19 +594,20 @@ static void run_camera_scan(harness *h, const void *user)
 static void run_depthwise(harness *h, const void *user)
 {
     const operands *o = user;
-    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS, false);
-}
-
-static void run_depthwise_silu(harness *h, const void *user)
-{
-    const operands *o = user;
-    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS, true);
+    swm_depthwise_glu(h->gpu, o->x, o->weight, o->y, ROWS, COLUMNS);
 }
 
 static void run_upsample(harness *h, const void *user)
 {
     const operands *o = user;
     swm_upsample_merge(h->gpu, o->x, o->y, true);
+}
+
+static void run_downsample(harness *h, const void *user)
+{
+    static const int stride[3] = {2, 2, 2};
+    const operands *o = user;
+    swm_downsample_merge(h->gpu, o->y, o->x, stride);
 }
 
 static void run_unpatchify(harness *h, const void *user)
@@ -659,7 +659,6 @@ static void time_tokens(harness *h)
                    .weight = harness_large_weight(h, 1, SHAPE(2 * HALF, 1, 3, 3)),
                    .y = harness_large_weight(h, 1, SHAPE(2 * HALF))};
     harness_time(h, "depthwise_glu, 18 frames", run_depthwise, &o);
-    harness_time(h, "depthwise_glu of silu, 18 frames", run_depthwise_silu, &o);
     harness_end(h);
 }
 
@@ -700,6 +699,14 @@ static void time_refiner(harness *h)
     harness_time(h, "adaptive_rms_norm, 4096 channels", run_adaptive_rms_norm, &o);
     harness_time(h, "gated_add, 4096 channels", run_gated_add, &o);
     harness_time(h, "pack_states of 49x300x3840", run_pack_states, &o);
+    /* A block of frames. */
+    o.x = swm_rows(o.x, 0, BLOCK * TOKENS);
+    o.y = swm_rows(o.y, 0, BLOCK * TOKENS);
+    o.rotation = swm_rows(o.rotation, 0, BLOCK);
+    o.modulation = swm_rows(o.modulation, 0, 1);
+    harness_time(h, "rotate_grid, 3 frames", run_rotate_grid, &o);
+    harness_time(h, "adaptive_rms_norm, 3 frames", run_adaptive_rms_norm, &o);
+    harness_time(h, "gated_add, 3 frames", run_gated_add, &o);
     harness_end(h);
 }
 
@@ -709,6 +716,11 @@ static void time_video(harness *h)
     operands o = {.x = harness_large(h, false, -1, 1, SHAPE(61, 88, 160, 1024)),
                   .y = harness_large(h, false, -1, 1, SHAPE(61, 88, 160, 512))};
     harness_time(h, "upsample_merge to 121x176x320x128", run_upsample, &o);
+    harness_end(h);
+    harness_begin(h);
+    o = (operands){.x = harness_large(h, false, -1, 1, SHAPE(2, 88, 160, 512)),
+                   .y = harness_large(h, false, -1, 1, SHAPE(2, 88, 160, 128))};
+    harness_time(h, "downsample_merge to 1x44x80x1024", run_downsample, &o);
     harness_end(h);
     harness_begin(h);
     o = (operands){.x = harness_large(h, false, -1, 1, SHAPE(961, 176, 320, 48))};
