@@ -212,11 +212,9 @@ $(BUILD)/bench-worker: $(BUILD)/bench/worker.o $(filter-out %/report.o %/compare
 bench-pytorch: $(BUILD)/bench-worker
 	$(PYTHON) bench/compare_pytorch.py --worker $(BUILD)/bench-worker --threads $(THREADS) --rounds $(ROUNDS)
 
-# Fuzzing needs clang. Parsers only: core, io, text, camera and a config, without the CPU kernels.
+# Fuzzing needs clang. A target links what it uses of the library.
 SECONDS ?= 60
 FUZZ_PROGRAMS := $(FUZZERS:tests/fuzz/%.c=build/fuzz/%)
-FUZZ_SOURCES := $(filter-out src/cpu/% src/model/% src/sample/% src/%.c,$(SOURCES)) $(wildcard src/core/*.c src/io/*.c \
-                src/text/*.c src/camera/*.c) src/model/refiner_config.c
 fuzz: $(FUZZ_PROGRAMS)
 	@for program in $(FUZZ_PROGRAMS); do \
 	    name=$$(basename $$program); mkdir -p build/fuzz/found/$$name tests/fuzz/corpus/$$name; \
@@ -225,18 +223,18 @@ fuzz: $(FUZZ_PROGRAMS)
 	        build/fuzz/found/$$name tests/fuzz/corpus/$$name || exit 1; \
 	done
 
-FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fno-sanitize-recover=all -Iinclude -Isrc
-build/fuzz/%: tests/fuzz/%.c build/fuzz/parsers.a
-	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined $(package_cflags) $^ $(LIBS) -o $@
+FUZZ_FLAGS := -std=c11 -D_GNU_SOURCE -g -O1 -fno-sanitize-recover=all -Iinclude -Isrc -DSWM_VERSION='"$(VERSION)"'
+build/fuzz/%: tests/fuzz/%.c build/fuzz/library.a
+	clang $(FUZZ_FLAGS) -fsanitize=fuzzer,address,undefined $(package_cflags) $^ $(LIBS) -lgomp -o $@
 
 build/fuzz/objects/%.o: %.c
 	@mkdir -p $(@D)
 	clang $(FUZZ_FLAGS) -fsanitize=fuzzer-no-link,address,undefined $(package_cflags) -c $< -o $@
 
-build/fuzz/parsers.a: $(sort $(FUZZ_SOURCES:%.c=build/fuzz/objects/%.o))
+build/fuzz/library.a: $(SOURCES:%.c=build/fuzz/objects/%.o)
 	rm -f $@ && ar rcs $@ $^
 
-FORMATTED := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] cli/*.[ch] tests/*.[ch] tests/fuzz/*.c examples/*.c bench/*.[ch])
+FORMATTED := $(wildcard include/*.h src/*.[ch] src/*/*.[ch] cli/*.[ch] tests/*.[ch] tests/fuzz/*.[ch] examples/*.c bench/*.[ch])
 format:
 	clang-format -i $(FORMATTED)
 format-check:

@@ -168,19 +168,41 @@ static void write_row(FILE *file, const bench_context *context, const char *date
     write_number(file, (double)t->memory / mib, 0, "\n");
 }
 
+/* Whether the file, open for reading from its start, is still empty; fails where it holds something else. */
+static int check_heading(FILE *file, const char *path, bool *fresh, swm_error *error)
+{
+    char found[sizeof heading] = "";
+    rewind(file);
+    *fresh = fgets(found, sizeof found, file) == NULL;
+    if (*fresh || strcmp(found, heading) == 0) return 0;
+    return swm_fail(error, "%s: has other columns than this program writes; give --csv another file", path);
+}
+
+int bench_check_csv(const char *path, swm_error *error)
+{
+    FILE *file = fopen(path, "r+");
+    if (file == NULL) {
+        swm_output probe;
+        if (swm_output_open(&probe, path, error) != 0) return -1;
+        swm_output_abandon(&probe);
+        return 0;
+    }
+    bool fresh;
+    int result = check_heading(file, path, &fresh, error);
+    fclose(file);
+    return result;
+}
+
 int bench_append_csv(const char *path, const bench_context *context, const bench_rows *rows, swm_error *error)
 {
-    char date[16], found[sizeof heading] = "";
+    char date[16];
     time_t now = time(NULL);
     struct tm day;
     strftime(date, sizeof date, "%Y-%m-%d", localtime_r(&now, &day));
     FILE *file = fopen(path, "a+");
     if (file == NULL) return swm_fail(error, "%s: cannot be written; give --csv another place", path);
-    rewind(file);
-    bool fresh = fgets(found, sizeof found, file) == NULL;
-    int result = 0;
-    if (!fresh && strcmp(found, heading) != 0)
-        result = swm_fail(error, "%s: has other columns than this program writes; give --csv another file", path);
+    bool fresh;
+    int result = check_heading(file, path, &fresh, error);
     if (fresh) fputs(heading, file);
     for (size_t i = 0; i < rows->count && result == 0; i++) write_row(file, context, date, &rows->rows[i]);
     if ((ferror(file) | fclose(file)) != 0 && result == 0) result = swm_fail(error, "%s: cannot be written", path);

@@ -39,6 +39,8 @@ typedef struct bench_context {
     int64_t frames;
     int width, height;
 } bench_context;
+/* Could rows be appended there? To be asked before an hour of measuring. */
+int bench_check_csv(const char *path, swm_error *error);
 /* Append to a file, with a heading if it is new. A file with another heading is refused. */
 int bench_append_csv(const char *path, const bench_context *context, const bench_rows *rows, swm_error *error);
 

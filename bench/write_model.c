@@ -9,16 +9,6 @@
 #include <string.h>
 
 /* The published model's files that are no weights, as far as they are read. */
-static const char release_config[] =
-    "model: {model: SanaMSVideoCamCtrl_1600M_P1_D20, image_size: 720, linear_head_dim: 112, softmax_every_n: 4,\n"
-    "  conv_kernel_size: 4, k_conv_only: true, attn_type: BidirectionalGDNTriton, ffn_type: GLUMBConvTemp,\n"
-    "  t_kernel_size: 3, mlp_acts: [silu, silu, null], mlp_ratio: 3, pos_embed_type: wan_rope, qk_norm: true,\n"
-    "  cross_norm: true, use_chunk_plucker_post_attn: true, chunk_plucker_channels: 48, mixed_precision: bf16}\n"
-    "vae: {vae_type: LTX2VAE_diffusers, vae_pretrained: ., vae_latent_dim: 128, vae_stride: [8, 32, 32]}\n"
-    "text_encoder: {text_encoder_name: gemma-2-2b-it, y_norm: true, model_max_length: 300}\n"
-    "scheduler: {flow_shift: 9.95, inference_flow_shift: 9.8, vis_sampler: flow_dpm-solver, predict_flow_v: true,\n"
-    "  noise_schedule: linear_flow, pred_sigma: false}\n";
-
 static const char release_vae[] =
     "{\"_class_name\": \"AutoencoderKLLTX2Video\", \"block_out_channels\": [256, 512, 1024, 2048],\n"
     " \"decoder_block_out_channels\": [256, 512, 1024], \"decoder_causal\": false,\n"
@@ -169,7 +159,8 @@ int bench_model_write(const bench_model *model, const char *directory, swm_dtype
     if (swm_directory_exists(directory))
         return swm_fail(error, "%s: is there already; a model is written to a new directory", directory);
     if (swm_make_directories(directory, error) != 0 ||
-        write_text(directory, "config.yaml", c->layout.directory, release ? release_config : NULL, error) != 0)
+        write_text(directory, "config.yaml", c->layout.directory, release ? swm_checkpoint_release_config : NULL,
+                   error) != 0)
         return -1;
     for (int i = 0; i < 3; i++) {
         bool tokenizer = release && strcmp(parts[i].folder, "text_encoder") == 0;

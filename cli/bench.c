@@ -371,6 +371,7 @@ static int run_bench(const cli_command *command, int argc, char **argv)
     if (v.clip != NULL && !parse_clip(v.clip, &v.frames))
         return cli_usage(command, "--clip is \"%s\"; expected seconds up to 3600, for instance 60s", v.clip);
     if (argc > MOST_WORDS / 2) return cli_usage(command, "%d words are too many", argc);
+    if (v.csv != NULL && !v.serve && bench_check_csv(v.csv, &error) != 0) return cli_failure(&error);
     char *line = join(argc, argv, &error);
     s.command = line != NULL ? line : "";
     if (turns)

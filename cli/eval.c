@@ -321,13 +321,11 @@ static const cli_command poses_command = {
     .operands = "EST GT",
     .operands_least = 2,
     .operands_most = 2,
-    .description =
-        "How far the camera path EST, measured in a video, is from GT, the one that was commanded: RotErr, TransErr "
-        "and CamMC as "
-        "SANA-WM's benchmark defines them, the same names as the CameraCtrl line of papers defines them, and evo's "
-        "absolute and "
-        "relative errors (ATE, RPE) without alignment, with the first poses made equal, with rigid and with similarity "
-        "alignment. Both files hold poses of the same frames, in any format that sanawm camera convert reads.",
+    .description = "How far the camera path EST, measured in a video, is from GT, the one that was commanded: RotErr, "
+                   "TransErr and CamMC as SANA-WM's benchmark defines them, the same names as the CameraCtrl line of "
+                   "papers defines them, and evo's absolute and relative errors (ATE, RPE) without alignment, with the "
+                   "first poses made equal, with rigid and with similarity alignment. Both files hold poses of the "
+                   "same frames, in any format that sanawm camera convert reads.",
     .options = poses_options,
     .option_count = sizeof poses_options / sizeof poses_options[0],
     .run = run_poses,
@@ -517,11 +515,10 @@ static const cli_command revisit_command = {
     .operands = "VIDEO POSES",
     .operands_least = 2,
     .operands_most = 2,
-    .description = "Find frames at which the camera is back where it was, by the poses, and compare the pictures: PSNR "
-                   "and SSIM (Gaussian "
-                   "window as in Wang et al. and scikit-image; uniform window as in SANA-WM's evaluator). POSES has a "
-                   "camera-to-world "
-                   "matrix for every frame of VIDEO; surplus ones are left out.",
+    .description =
+        "Find frames at which the camera is back where it was, by the poses, and compare the pictures: PSNR and SSIM "
+        "(Gaussian window as in Wang et al. and scikit-image; uniform window as in SANA-WM's evaluator). POSES has a "
+        "camera-to-world matrix for every frame of VIDEO; surplus ones are left out.",
     .options = revisit_options,
     .option_count = sizeof revisit_options / sizeof revisit_options[0],
     .run = run_revisit,
@@ -655,10 +652,8 @@ static const cli_command video_command = {
     .operands_least = 2,
     .operands_most = 2,
     .description = "How alike two videos of the same size and number of frames are, frame by frame: PSNR, SSIM "
-                   "(Gaussian window as in Wang "
-                   "et al. and scikit-image; uniform window as in SANA-WM's evaluator), and how much each changes from "
-                   "frame to frame "
-                   "(temporal flicker), alone and in their difference.",
+                   "(Gaussian window as in Wang et al. and scikit-image; uniform window as in SANA-WM's evaluator), "
+                   "and how much each changes from frame to frame (temporal flicker), alone and in their difference.",
     .options = video_options,
     .option_count = sizeof video_options / sizeof video_options[0],
     .run = run_video,

@@ -109,11 +109,7 @@ static const cli_option options[] = {
     {CLI_STRING, "text-encoder", AT(text_encoder), .value = "DIR",
      .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_FLAG, "softcap", AT(softcap), .help = "Attention soft-capping in Gemma-2; the release was made without"},
-    {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
-    {CLI_MEMORY, "vram-budget", AT(vram_budget), .value = "SIZE|auto",
-     .help =
-         "GPU memory to stay within, for instance 12G: weights stream, the result is the same [auto: what is free]"},
-    {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
+    CLI_MACHINE_OPTIONS(generate_values),
 
     {CLI_HEADING, .help = "Messages"},
     {CLI_FLAG, "json", AT(json), .help = "Print the result as JSON instead of the video's path"},

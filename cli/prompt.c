@@ -30,9 +30,7 @@ static const cli_option options[] = {
      .help = "Gemma-2 elsewhere than in DIR/text_encoder"},
     {CLI_STRING, "refiner", AT(refiner), .value = "DIR", .help = "The refiner elsewhere than in DIR/refiner"},
     {CLI_FLAG, "no-refiner", AT(no_refiner), .help = "Encode for the first stage alone"},
-    {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
-    {CLI_MEMORY, "vram-budget", AT(vram_budget), .value = "SIZE|auto", .help = "GPU memory to stay within [auto]"},
-    {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
+    CLI_MACHINE_OPTIONS(prompt_values),
 };
 
 /* ---- texts ------------------------------------------------------------------------------------------------------- */

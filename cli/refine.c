@@ -51,11 +51,7 @@ static const cli_option options[] = {
     {CLI_HEADING, .help = "Model and machine"},
     {CLI_STRING, "model", AT(model), .value = "DIR",
      .help = "The model that made the latents, or another with its VAE"},
-    {CLI_WORD, "device", AT(device), .value = "cpu|cuda", .help = "[the first GPU if the build has CUDA, else cpu]"},
-    {CLI_MEMORY, "vram-budget", AT(vram_budget), .value = "SIZE|auto",
-     .help =
-         "GPU memory to stay within, for instance 12G: weights stream, the result is the same [auto: what is free]"},
-    {CLI_INTEGER, "threads", AT(threads), .minimum = 1, .maximum = 1024, .value = "N", .help = "[all processors]"},
+    CLI_MACHINE_OPTIONS(refine_values),
 
     {CLI_HEADING, .help = "Messages"},
     {CLI_FLAG, "json", AT(json), .help = "Print the result as JSON instead of the video's path"},

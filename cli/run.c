@@ -80,7 +80,8 @@ int cli_choose_output(swm_output_options *output, swm_error *error)
         output->path = strcmp(output->codec, "png") == 0    ? "output"
                        : strcmp(output->codec, "ffv1") == 0 ? "output.mkv"
                                                             : "output.mp4";
-    return check_ending(output->path, output->codec, error);
+    if (check_ending(output->path, output->codec, error) != 0) return -1;
+    return output->stage1_path != NULL ? check_ending(output->stage1_path, output->codec, error) : 0;
 }
 
 char *cli_without_trailing_slashes(const char *path, swm_error *error)

@@ -23,6 +23,18 @@ char *cli_without_trailing_slashes(const char *path, swm_error *error);
 /* NULL after a failure, which has been told. */
 swm_model *cli_open_model(const char *directory, const swm_model_options *options, const cli_refiner_values *refiner);
 
+/* Rows of the option table of a command that computes, whose struct of values has `device`, `vram_budget` and `threads`. */
+/* clang-format off */
+#define CLI_MACHINE_OPTIONS(values)                                                                                    \
+    {CLI_WORD, "device", .offset = offsetof(values, device), .value = "cpu|cuda",                                      \
+     .help = "[the first GPU if the build has CUDA, else cpu]"},                                                       \
+    {CLI_MEMORY, "vram-budget", .offset = offsetof(values, vram_budget), .value = "SIZE|auto",                         \
+     .help = "GPU memory to stay within, for instance 12G: weights stream, the result is the same "                    \
+             "[auto: what is free]"},                                                                                  \
+    {CLI_INTEGER, "threads", .offset = offsetof(values, threads), .minimum = 1, .maximum = 1024, .value = "N",         \
+     .help = "[all processors]"}
+/* clang-format on */
+
 typedef struct cli_run {
     const char *model_name; /* for messages */
     swm_request request;

@@ -63,6 +63,8 @@ int swm_checkpoint_open(swm_checkpoint *checkpoint, const char *directory, const
                         swm_error *error);
 /* The release's shapes without any files, for plans. Not for running. */
 int swm_checkpoint_open_release(swm_checkpoint *checkpoint, swm_error *error);
+/* Its config.yaml, as far as it is read. */
+extern const char swm_checkpoint_release_config[];
 void swm_checkpoint_close(swm_checkpoint *checkpoint);
 
 /* A directory with Gemma's config.json, weights and tokenizer: the last of which may lie in `tokenizer` instead, if not

@@ -4,7 +4,7 @@
 #include <string.h>
 
 /* Sizes of the published model: pipeline of 704x1280, LTX-2.0 video autoencoder, Gemma-2-2B. */
-static const char release_config[] =
+const char swm_checkpoint_release_config[] =
     "model: {model: SanaMSVideoCamCtrl_1600M_P1_D20, image_size: 720, linear_head_dim: 112, softmax_every_n: 4,\n"
     "  conv_kernel_size: 4, k_conv_only: true, attn_type: BidirectionalGDNTriton, ffn_type: GLUMBConvTemp,\n"
     "  t_kernel_size: 3, mlp_acts: [silu, silu, null], mlp_ratio: 3, pos_embed_type: wan_rope, qk_norm: true,\n"
@@ -93,7 +93,8 @@ static int open_release_refiner(swm_refiner_parts *r, swm_error *error)
 static int open_release(swm_checkpoint *c, swm_error *error)
 {
     swm_dit_size size = swm_dit_release_size();
-    if (swm_pipeline_config_parse(&c->config, "the release", release_config, strlen(release_config), error) != 0)
+    if (swm_pipeline_config_parse(&c->config, "the release", swm_checkpoint_release_config,
+                                  strlen(swm_checkpoint_release_config), error) != 0)
         return -1;
     c->dit_weights = swm_weights_declared(error);
     c->vae_weights = swm_weights_declared(error);

@@ -71,6 +71,7 @@ swm_request swm_request_defaults(const swm_model *model)
  * there, is found out now and not after an hour. */
 typedef struct recording {
     const char *path, *stage1_path; /* stage1_path NULL: none */
+    char *sidecar_path;             /* NULL: none */
     swm_video_options options;
     const swm_events *events;  /* the caller's; may be NULL */
     swm_video *video, *stage1; /* stage1 only when there is a second stage */
@@ -89,12 +90,39 @@ static int open_recording(recording *r, const swm_job *job, swm_error *error)
     return r->stage1 != NULL ? 0 : -1;
 }
 
+/* No file that the run writes may take the place of another one, or of one that it reads: the loss would show only at the
+ * end. A run's description is an exception: it may replace the one that the camera path came from. */
+static int check_places(const swm_request *q, const recording *into, swm_error *error)
+{
+    enum { SIDECAR = 0, CAMERA = 0 };
+    const char *const outputs[] = {[SIDECAR] = into != NULL ? into->sidecar_path : NULL,
+                                   into != NULL ? into->path : NULL,
+                                   into != NULL ? into->stage1_path : NULL,
+                                   q->save_latents,
+                                   q->save_prompt_embeddings,
+                                   q->save_refiner_prompt_embeddings};
+    const char *const inputs[] = {
+        [CAMERA] = q->camera, q->image, q->latents, q->intrinsics, q->prompt_embeddings, q->refiner_prompt_embeddings};
+    const size_t writes = sizeof outputs / sizeof *outputs, reads = sizeof inputs / sizeof *inputs;
+    for (size_t i = 0; i < writes; i++) {
+        for (size_t k = 0; outputs[i] != NULL && k < i; k++)
+            if (outputs[k] != NULL && swm_same_file(outputs[i], outputs[k]))
+                return swm_fail(error, "%s: two results would go there; give one of them another name", outputs[i]);
+        for (size_t k = 0; outputs[i] != NULL && k < reads; k++)
+            if (inputs[k] != NULL && !(i == SIDECAR && k == CAMERA) && swm_same_file(outputs[i], inputs[k]))
+                return swm_fail(error, "%s: is read by this run and would be overwritten; name another output",
+                                outputs[i]);
+    }
+    return 0;
+}
+
 /* `into` may be NULL. */
 static int generate(const swm_model *model, const swm_request *request, const swm_events *events, recording *into,
                     char **sidecar, swm_error *error)
 {
     swm_job job;
     swm_run_report report;
+    if (check_places(request, into, error) != 0) return -1;
     int result = swm_job_resolve(&job, &model->checkpoint, request, events, error);
     if (result == 0 && into != NULL) result = open_recording(into, &job, error);
     if (result == 0) result = swm_pipeline_run(&job, events, &report, error);
@@ -174,16 +202,11 @@ char *swm_sidecar_path(const char *path)
 }
 
 /* The video and, beside it, the text that describes it: both in place, or neither. */
-static int finish_recording(recording *r, const char *sidecar, bool beside, swm_error *error)
+static int finish_recording(recording *r, const char *sidecar, swm_error *error)
 {
     swm_output output = {0};
-    int result = 0;
-    if (beside) {
-        char *path = swm_sidecar_path(r->path);
-        result = path != NULL ? swm_output_open(&output, path, error) : swm_fail(error, "out of memory");
-        if (result == 0) result = swm_output_write(&output, sidecar, strlen(sidecar), error);
-        free(path);
-    }
+    int result = r->sidecar_path != NULL ? swm_output_open(&output, r->sidecar_path, error) : 0;
+    if (result == 0 && r->sidecar_path != NULL) result = swm_output_write(&output, sidecar, strlen(sidecar), error);
     if (result == 0 && r->stage1 != NULL) {
         result = swm_video_finish(r->stage1, error);
         r->stage1 = NULL;
@@ -192,7 +215,7 @@ static int finish_recording(recording *r, const char *sidecar, bool beside, swm_
         result = swm_video_finish(r->video, error);
         r->video = NULL;
     }
-    if (result == 0 && beside) return swm_output_commit(&output, error);
+    if (result == 0 && r->sidecar_path != NULL) return swm_output_commit(&output, error);
     swm_output_abandon(&output);
     return result;
 }
@@ -220,11 +243,16 @@ int swm_generate_file(const swm_model *model, const swm_request *request, const 
     int result = output->path == NULL ? swm_fail(&error, "no output was named; pass one with --output") : 0;
     if (result == 0)
         result = swm_video_codec_from_name(output->codec != NULL ? output->codec : "h264", &r.options.codec, &error);
+    if (result == 0 && !output->no_sidecar) {
+        r.sidecar_path = swm_sidecar_path(output->path);
+        if (r.sidecar_path == NULL) result = swm_fail(&error, "out of memory");
+    }
     if (result == 0) result = generate(model, request, &own, &r, &sidecar, &error);
     if (swm_failed(&r.error)) error = r.error; /* the video's words say more than that frames were refused */
-    if (result == 0) result = finish_recording(&r, sidecar, !output->no_sidecar, &error);
+    if (result == 0) result = finish_recording(&r, sidecar, &error);
     swm_video_abort(r.stage1);
     swm_video_abort(r.video);
+    free(r.sidecar_path);
     free(sidecar);
     hand_over(message, &error);
     return result;

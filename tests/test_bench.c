@@ -1,124 +1,28 @@
 /* sanawm bench as its users meet it: every mode on a tiny model, wrong usage, and the file that collects results. */
-#include <stdarg.h>
-#include <stddef.h>
-#include <setjmp.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <fcntl.h>
-#include <ftw.h>
-#include <limits.h>
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
+#include "cli_fixture.h"
 #include "core/backend.h"
-#include "core/file.h"
-#include "io/json.h"
 
 int test_bench(void);
 
-enum { MOST_ARGUMENTS = 40 };
-
-/* Where the test runs: `program` is the built sanawm, `model` the tiny one, `place` a fresh directory. */
-typedef struct fixture {
-    char program[PATH_MAX], model[PATH_MAX + 40], place[64];
-    char *out, *err; /* of the last run */
-} fixture;
-
-static int setup(void **state)
+/* Good until the next call. */
+static const char *tiny_model(const fixture *f)
 {
-    char root[PATH_MAX];
-    fixture *f = calloc(1, sizeof *f);
-    assert_non_null(f);
-    assert_non_null(getcwd(root, sizeof root));
-    snprintf(f->model, sizeof f->model, "%s/tests/golden/tiny_random_model", root);
-    const ssize_t length = readlink("/proc/self/exe", f->program, sizeof f->program - 16);
-    assert_true(length > 0);
-    strcpy(strrchr(f->program, '/'), "/sanawm");
-    if (access(f->program, X_OK) != 0) fail_msg("%s: build the program first", f->program);
-    strcpy(f->place, "/tmp/sanawm-bench-XXXXXX");
-    assert_non_null(mkdtemp(f->place));
-    *state = f;
-    return 0;
+    static char path[PATH_MAX + sizeof tiny];
+    snprintf(path, sizeof path, "%s/%s", f->root, tiny);
+    return path;
 }
 
-static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *where)
+/* The exit status of sanawm bench with further arguments, on one thread of the CPU. */
+static int bench(fixture *f, const char *const *more)
 {
-    (void)status, (void)type, (void)where;
-    return remove(path);
-}
-
-static int teardown(void **state)
-{
-    fixture *f = *state;
-    nftw(f->place, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-    free(f->out);
-    free(f->err);
-    free(f);
-    return 0;
-}
-
-static char *slurp(const fixture *f, const char *name)
-{
-    char *path = swm_path_join(NULL, f->place, name);
-    char *text = swm_file_read(path, (size_t)1 << 24, NULL, NULL);
-    free(path);
-    return text;
-}
-
-/* The exit status of the program with these arguments, the last of which is NULL, on one thread of the CPU. */
-static int run(fixture *f, const char *const *arguments)
-{
-    char *argv[MOST_ARGUMENTS + 8] = {f->program, "bench", "--device", "cpu", "--threads", "1"};
-    for (int i = 0; arguments[i] != NULL; i++) {
-        assert_true(i < MOST_ARGUMENTS);
-        argv[6 + i] = (char *)(uintptr_t)arguments[i];
+    const char *arguments[MOST_ARGUMENTS + 1] = {"bench", "--device", "cpu", "--threads", "1"};
+    for (int i = 0; more[i] != NULL; i++) {
+        assert_true(5 + i < MOST_ARGUMENTS);
+        arguments[5 + i] = more[i];
     }
-    const pid_t child = fork();
-    assert_true(child >= 0);
-    if (child == 0) {
-        if (chdir(f->place) != 0) _exit(99);
-        const int out = open("stdout", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        const int err = open("stderr", O_WRONLY | O_CREAT | O_TRUNC, 0600);
-        alarm(60); /* nothing here may hang; the alarm survives the exec */
-        if (dup2(out, 1) < 0 || dup2(err, 2) < 0) _exit(99);
-        execv(f->program, argv);
-        _exit(99);
-    }
-    int status = 0;
-    assert_int_equal(waitpid(child, &status, 0), child);
-    free(f->out);
-    free(f->err);
-    f->out = slurp(f, "stdout");
-    f->err = slurp(f, "stderr");
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return run(f, arguments);
 }
-#define RUN(f, ...) run(f, (const char *const[]){__VA_ARGS__, NULL})
-
-static void assert_holds(const char *text, const char *fragment)
-{
-    if (text == NULL || strstr(text, fragment) == NULL)
-        fail_msg("no \"%s\" in: %s", fragment, text != NULL ? text : "");
-}
-
-static cJSON *parse_output(const fixture *f)
-{
-    swm_error error = {0};
-    cJSON *tree = swm_json_parse("standard output", f->out, strlen(f->out), &error);
-    if (tree == NULL) fail_msg("%s; standard error: %s", error.text, f->err);
-    return tree;
-}
-
-static double number(const cJSON *object, const char *key)
-{
-    const cJSON *item = cJSON_GetObjectItemCaseSensitive(object, key);
-    if (!cJSON_IsNumber(item)) fail_msg("no number %s", key);
-    return item->valuedouble;
-}
+#define BENCH(f, ...) bench(f, (const char *const[]){__VA_ARGS__, NULL})
 
 static const char *text(const cJSON *object, const char *key)
 {
@@ -158,26 +62,29 @@ static void wrong_usage_names_the_fix(void **state)
         {{"--repeat", "0"}, "from 1 to"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        assert_int_equal(run(f, cases[i].arguments), 2);
+        assert_int_equal(bench(f, cases[i].arguments), 2);
         assert_holds(f->err, cases[i].fragment);
         assert_string_equal(f->out, "");
     }
-    assert_int_equal(RUN(f, "--model", f->model, "--frames", "1", "--stage", "refine"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--frames", "1", "--stage", "refine"), 1);
     assert_holds(f->err, "--frames 9 or more");
-    assert_int_equal(RUN(f, "--model", f->model, "--frames", "9", "--stage", "denoise_chunk"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--frames", "9", "--stage", "denoise_chunk"), 1);
     assert_holds(f->err, "--frames 17 or more");
-    assert_int_equal(RUN(f, "--start", "nowhere"), 1);
+    /* Before anything is measured. */
+    assert_int_equal(BENCH(f, "--stage", "encode", "--csv", "nowhere/all.csv"), 1);
+    assert_one_line(f, "nowhere/all.csv");
+    assert_int_equal(BENCH(f, "--start", "nowhere"), 1);
     assert_holds(f->err, "nowhere");
-    assert_int_equal(RUN(f, "--model", f->model, "--vram-budget", "12G", "--stage", "encode"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--vram-budget", "12G", "--stage", "encode"), 1);
     assert_holds(f->err, "budget");
 }
 
 static void every_stage_is_timed_op_by_op(void **state)
 {
     fixture *f = *state;
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", EVERY_STAGE, "--repeat", "1", "--ops", "--json",
-                         "--matrix-rate", "0.1", "--attention-rate", "0.05", "--bandwidth", "20", "--prompt-tokens",
-                         "5"),
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", EVERY_STAGE, "--repeat", "1", "--ops", "--json",
+                           "--matrix-rate", "0.1", "--attention-rate", "0.05", "--bandwidth", "20", "--prompt-tokens",
+                           "5"),
                      0);
     cJSON *tree = parse_output(f);
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(tree, "rows"), *row, *part;
@@ -210,7 +117,8 @@ static void results_gather_in_a_file(void **state)
 {
     fixture *f = *state;
     for (int i = 0; i < 2; i++)
-        assert_int_equal(RUN(f, "--model", f->model, "--stage", "encode", "--repeat", "1", "--csv", "all.csv"), 0);
+        assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "encode", "--repeat", "1", "--csv", "all.csv"),
+                         0);
     assert_holds(f->out, "encode");
     assert_holds(f->out, "measured now");
     char *csv = slurp(f, "all.csv");
@@ -224,15 +132,15 @@ static void results_gather_in_a_file(void **state)
     char *path = swm_path_join(NULL, f->place, "other.csv");
     assert_int_equal(swm_file_write(path, "a,b\n1,2\n", 8, &error), 0);
     free(path);
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", "encode", "--repeat", "1", "--csv", "other.csv"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "encode", "--repeat", "1", "--csv", "other.csv"), 1);
     assert_holds(f->err, "other columns");
 }
 
 static void a_clip_has_a_budget(void **state)
 {
     fixture *f = *state;
-    assert_int_equal(RUN(f, "--model", f->model, "--clip", "1s", "--repeat", "1", "--json", "--stage",
-                         "encode,denoise,refine_block,decode"),
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--clip", "1s", "--repeat", "1", "--json", "--stage",
+                           "encode,denoise,refine_block,decode"),
                      0);
     cJSON *tree = parse_output(f);
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(tree, "rows"), *row;
@@ -252,8 +160,8 @@ static void a_clip_has_a_budget(void **state)
 static void a_written_model_starts(void **state)
 {
     fixture *f = *state;
-    assert_int_equal(RUN(f, "--model", f->model, "--write-model", "model", "--dit-type", "bf16"), 0);
-    assert_int_equal(RUN(f, "--start", "model", "--size", "64x64", "--frames", "9", "--json"), 0);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--write-model", "model", "--dit-type", "bf16"), 0);
+    assert_int_equal(BENCH(f, "--start", "model", "--size", "64x64", "--frames", "9", "--json"), 0);
     cJSON *tree = parse_output(f);
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(tree, "rows"), *row;
     double before = 0;
@@ -265,26 +173,27 @@ static void a_written_model_starts(void **state)
         before = number(row, "seconds");
     }
     cJSON_Delete(tree);
-    assert_int_equal(RUN(f, "--model", f->model, "--write-model", "model"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--write-model", "model"), 1);
     assert_holds(f->err, "is there already");
 }
 
 static void two_sides_take_turns(void **state)
 {
     fixture *f = *state;
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", "denoise,encode", "--repeat", "2", "--json",
-                         "--with=--frames 9 --size 64x64"),
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "denoise,encode", "--repeat", "2", "--json",
+                           "--with=--frames 9 --size 64x64"),
                      0);
     cJSON *tree = parse_output(f);
     const cJSON *rows = cJSON_GetObjectItemCaseSensitive(tree, "rows");
     assert_int_equal(count_rows(rows, "a", "") + count_rows(rows, "b", ""), 4);
     assert_int_equal(count_rows(rows, "b", "denoise"), 1);
     cJSON_Delete(tree);
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", "encode", "--repeat", "1", "--against", f->program), 0);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "encode", "--repeat", "1", "--against", f->program),
+                     0);
     assert_holds(f->out, "A / B");
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", "encode", "--against", "/bin/true"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "encode", "--against", "/bin/true"), 1);
     assert_holds(f->err, "B does not answer");
-    assert_int_equal(RUN(f, "--model", f->model, "--stage", "encode", "--with=--frames none"), 1);
+    assert_int_equal(BENCH(f, "--model", tiny_model(f), "--stage", "encode", "--with=--frames none"), 1);
     assert_holds(f->err, "B does not answer");
 }
 

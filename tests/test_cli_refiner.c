@@ -158,6 +158,7 @@ static void latents_that_are_none_are_refused(void **state)
         {"\"c2w\"", "\"c3w\"", "c2w is not there"},
         {"\\\"fps\\\":16", "\\\"fps\\\":-6", "fps"},
         {"sana-wm latents", "sana-wm potents", "holds no latents"},
+        {"[16,2,2,3]", "[16,2,6,1]", "64 to 8192 pixels"}, /* too narrow for the decoder */
     };
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
         char *at = memmem(data, size, edits[i].from, strlen(edits[i].from));
@@ -173,6 +174,39 @@ static void latents_that_are_none_are_refused(void **state)
     assert_one_line(f, "clip.latents");
     free(data);
     free(path);
+}
+
+/* Under whatever name: what the run reads stays, and no result takes another's place. */
+static void no_file_is_lost(void **state)
+{
+    fixture *f = *state;
+    char *picture = absolute(f, scene);
+    const char *const common[] = {"--image", picture, "--action", "w-8", "--prompt", "x",
+                                  "--fov",   "60",    "--steps",  "2",   "--quiet"};
+    enum { COMMON = sizeof common / sizeof common[0] };
+    static const struct {
+        const char *arguments[4], *fragment;
+    } cases[] = {
+        {{"-o", "a.mp4", "--save-latents", "./a.mp4"}, "a.mp4: two results"},
+        {{"-o", "a.mp4", "--save-latents", "a.json"}, "a.json: two results"},
+        {{"--save-latents", "a.l", "--save-refiner-prompt-embeddings", "a.l"}, "a.l: two results"},
+        {{"-o", "a.mp4", "--save-stage1", "a.avi"}, "a.avi: --codec h264 writes .mp4 files"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        const char *arguments[COMMON + 5] = {0};
+        memcpy(arguments, common, sizeof common);
+        memcpy(arguments + COMMON, cases[i].arguments, sizeof cases[i].arguments);
+        assert_int_equal(generate(f, arguments, NULL), 1);
+        assert_one_line(f, cases[i].fragment);
+        assert_place_is_empty(f);
+    }
+    free(picture);
+    write_place(f, "clip.latents", "hello", 5);
+    assert_int_equal(REFINE(f, "-o", "./clip.latents"), 1);
+    assert_one_line(f, "clip.latents: is read by this run");
+    char *text = slurp(f, "clip.latents");
+    assert_string_equal(text, "hello");
+    free(text);
 }
 
 /* A link in the fixture's place to a file or directory of the tiny model. */
@@ -337,6 +371,7 @@ int test_cli_refiner(void)
         TEST(refining_later_is_the_same),
         TEST(scratch_is_as_planned),
         TEST(latents_that_are_none_are_refused),
+        TEST(no_file_is_lost),
         TEST(incomplete_refiners_say_what_is_missing),
         TEST(the_streaming_layout_refines_in_blocks),
         TEST(adapters_are_merged),

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "ops.h"
 #include "text/connectors.h"
 #include "tolerance.h"
 
@@ -91,14 +92,6 @@ static size_t planned_peak(const swm_connectors *connectors, int64_t tokens, int
     return peak;
 }
 
-static swm_backend *open_cpu(size_t bytes)
-{
-    swm_error error = {0};
-    swm_backend *b = swm_backend_open_cpu(2, &error);
-    if (b == NULL || swm_backend_reserve(b, bytes, &error) != 0) fail_msg("%s", error.text);
-    return b;
-}
-
 /* Slots (slots,width) of the fixture's first `tokens` tokens; `trace` may be NULL. */
 static void run(const fixture *f, int64_t tokens, int64_t slots, float *out, swm_trace_function trace, void *user)
 {
@@ -107,7 +100,7 @@ static void run(const fixture *f, int64_t tokens, int64_t slots, float *out, swm
     for (int64_t layer = 0; layer < LAYERS; layer++)
         memcpy(states + layer * tokens * WIDTH, f->states + layer * f->tokens * WIDTH,
                (size_t)(tokens * WIDTH) * sizeof *states);
-    swm_backend *b = open_cpu(planned_peak(f->connectors, tokens, slots, NULL));
+    swm_backend *b = ops_open_cpu(2, planned_peak(f->connectors, tokens, slots, NULL));
     b->trace = trace;
     b->trace_user = user;
     swm_download(b, out, forward(b, f->connectors, states, tokens, slots));
@@ -115,12 +108,6 @@ static void run(const fixture *f, int64_t tokens, int64_t slots, float *out, swm
     assert_int_equal(swm_backend_check(b, &error), 0);
     swm_backend_close(b);
     free(states);
-}
-
-static void check_close(const char *name, const float *got, const float *want, int64_t count)
-{
-    double distance = swm_distance_of(got, want, count).relative;
-    if (!(distance <= 1e-5)) fail_msg("%s: relative distance %.3g", name, distance);
 }
 
 /* ---- a forward in doubles ------------------------------------------------------------------------------------------ */
@@ -239,8 +226,8 @@ static void matches_golden(void **state)
     run(f, f->tokens, SLOTS, out, keep_trace, t);
     assert_int_equal(t->seen, 5);
     const float *packed = swm_floats(*golden_tensor(f, "act.packed"));
-    check_close("packed", t->packed, packed + f->first * WIDTH * LAYERS, f->tokens * WIDTH * LAYERS);
-    check_close("prompt_embeds", out, swm_floats(*golden_tensor(f, "act.prompt_embeds")), SLOTS * WIDTH);
+    ops_check_close("packed", t->packed, packed + f->first * WIDTH * LAYERS, f->tokens * WIDTH * LAYERS, 1e-5);
+    ops_check_close("prompt_embeds", out, swm_floats(*golden_tensor(f, "act.prompt_embeds")), SLOTS * WIDTH, 1e-5);
     free(t);
 }
 
@@ -266,7 +253,7 @@ static void matches_doubles(void **state)
             free(t);
             reference(f->connectors, want);
             for (int j = 0; j < SLOTS * WIDTH; j++) floats[j] = (float)want[j];
-            check_close(interleaved ? "interleaved" : "split", out, floats, SLOTS * WIDTH);
+            ops_check_close(interleaved ? "interleaved" : "split", out, floats, SLOTS * WIDTH, 1e-5);
         }
 }
 
@@ -291,7 +278,7 @@ static void plan_is_exact(void **state)
     for (int64_t tokens = 1; tokens <= f->tokens; tokens += f->tokens - 1) {
         swm_work work;
         size_t peak = planned_peak(shapes, tokens, SLOTS, &work);
-        swm_backend *b = open_cpu(peak);
+        swm_backend *b = ops_open_cpu(2, peak);
         forward(b, f->connectors, f->states, tokens, SLOTS);
         assert_int_equal(b->scratch.peak, peak);
         assert_int_equal(b->work.operations, work.operations);

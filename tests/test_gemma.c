@@ -14,7 +14,10 @@
 
 #include "core/file.h"
 #include "io/safetensors.h"
+#include "ops.h"
+#include "place.h"
 #include "text/prompt.h"
+#include "tolerance.h"
 
 #define TINY "tests/golden/tiny_random_model/text_encoder"
 
@@ -24,46 +27,6 @@ int test_gemma(void);
 #define TOLERANCE 1e-4
 
 enum { MAX_TENSORS = 64 };
-
-static char directory[] = "/tmp/test_gemma_XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    int result = rmdir(directory);
-    memcpy(directory + sizeof directory - 7, "XXXXXX", 6);
-    return result;
-}
-
-/* A path in the directory of the test; good until the next call. */
-static const char *temporary(const char *name)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/%s", directory, name);
-    return path;
-}
-
-static double relative(const float *a, const float *b, int64_t count)
-{
-    double difference = 0, norm = 0;
-    for (int64_t i = 0; i < count; i++) {
-        difference += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-        norm += (double)b[i] * (double)b[i];
-    }
-    return sqrt(difference / norm);
-}
-
-static void check_close(const char *name, const float *a, const float *b, int64_t count)
-{
-    double distance = relative(a, b, count);
-    if (!(distance <= TOLERANCE)) fail_msg("%s: relative distance %.3g above %.3g", name, distance, TOLERANCE);
-}
 
 static void check_fails(int result, const swm_error *error, const char *part)
 {
@@ -106,7 +69,7 @@ static swm_weights *golden_weights(const swm_safetensors *golden, const char *pr
         tensors[count++] = *t;
     }
     swm_error error = {0};
-    const char *path = temporary("model.safetensors");
+    const char *path = place_path("model.safetensors");
     if (swm_safetensors_save(path, count, pointers, tensors, NULL, &error) != 0) fail_msg("%s", error.text);
     swm_weights *weights = swm_weights_open(path, &error);
     if (weights == NULL) fail_msg("%s", error.text);
@@ -138,7 +101,7 @@ static void close_fixture(fixture *f)
 {
     swm_gemma_free(&f->gemma);
     swm_weights_close(f->weights);
-    unlink(temporary("model.safetensors"));
+    unlink(place_path("model.safetensors"));
     swm_safetensors_close(f->golden);
 }
 
@@ -156,14 +119,6 @@ static size_t planned_peak(const swm_gemma *gemma, int64_t count, swm_work *work
     return peak;
 }
 
-static swm_backend *open_cpu(size_t bytes)
-{
-    swm_error error = {0};
-    swm_backend *b = swm_backend_open_cpu(2, &error);
-    if (b == NULL || swm_backend_reserve(b, bytes, &error) != 0) fail_msg("%s", error.text);
-    return b;
-}
-
 typedef struct comparison {
     const swm_safetensors *golden;
     int row, seen;
@@ -179,7 +134,7 @@ static void compare_trace(void *user, swm_backend *b, const char *name, swm_tens
     float values[24 * 48];
     assert_true(swm_count(value) <= 24 * 48 && swm_last(value) == 48);
     swm_download(b, values, value);
-    check_close(name, values, swm_floats(*expected) + c->row * 24 * 48, swm_count(value));
+    ops_check_close(name, values, swm_floats(*expected) + c->row * 24 * 48, swm_count(value), TOLERANCE);
     c->seen++;
 }
 
@@ -188,7 +143,7 @@ static void matches_golden(void **state)
     (void)state;
     fixture f;
     open_fixture(&f, "", true);
-    swm_backend *b = open_cpu(planned_peak(&f.gemma, 24, NULL));
+    swm_backend *b = ops_open_cpu(2, planned_peak(&f.gemma, 24, NULL));
     for (int row = 0; row < 2; row++) {
         comparison c = {.golden = f.golden, .row = row};
         b->trace = compare_trace;
@@ -224,7 +179,7 @@ static void softcap_is_a_switch(void **state)
     fixture f;
     open_fixture(&f, "model.", false); /* the other spelling of the names, too */
     assert_false(f.gemma.softcap);
-    swm_backend *b = open_cpu(planned_peak(&f.gemma, 24, NULL));
+    swm_backend *b = ops_open_cpu(2, planned_peak(&f.gemma, 24, NULL));
     float uncapped[48 * 48], capped[48 * 48];
     int64_t count = run_rows(&f, b, uncapped);
     char off[SWM_GEMMA_FINGERPRINT], on[SWM_GEMMA_FINGERPRINT];
@@ -235,7 +190,7 @@ static void softcap_is_a_switch(void **state)
     assert_int_equal(run_rows(&f, b, capped), count);
     assert_int_equal(swm_gemma_fingerprint(&f.gemma, f.weights, on, &error), 0);
     assert_string_not_equal(off, on);
-    double shift = relative(uncapped, capped, count);
+    double shift = swm_distance_of(uncapped, capped, count).relative;
     if (!(shift > 1.5e-2 && shift < 1.7e-2)) fail_msg("without the cap: %.3g, expected 1.6e-2", shift);
     /* A model without the cap in its config has none to switch on. */
     swm_gemma_free(&f.gemma);
@@ -262,7 +217,7 @@ static void plan_is_exact(void **state)
     for (int64_t count = 1; count <= 24; count += 23) {
         swm_work work;
         size_t peak = planned_peak(&shapes, count, &work);
-        swm_backend *b = open_cpu(peak);
+        swm_backend *b = ops_open_cpu(2, peak);
         swm_gemma_forward(b, &f.gemma, f.ids[1], count, 0, NULL);
         assert_int_equal(b->scratch.peak, peak);
         assert_int_equal(b->work.operations, work.operations);
@@ -282,12 +237,12 @@ static void padding_changes_nothing(void **state)
     (void)state;
     fixture f;
     open_fixture(&f, "", true);
-    swm_backend *b = open_cpu(planned_peak(&f.gemma, 24, NULL));
+    swm_backend *b = ops_open_cpu(2, planned_peak(&f.gemma, 24, NULL));
     float alone[24 * 48], padded[24 * 48];
     swm_download(b, alone, swm_gemma_forward(b, &f.gemma, f.ids[0], f.valid[0], 0, NULL));
     swm_release(b, 0);
     swm_download(b, padded, swm_gemma_forward(b, &f.gemma, f.ids[0], 24, 0, NULL));
-    check_close("padded", padded, alone, f.valid[0] * 48);
+    ops_check_close("padded", padded, alone, f.valid[0] * 48, TOLERANCE);
     swm_backend_close(b);
     close_fixture(&f);
 }
@@ -342,7 +297,7 @@ static void open_tiny(tiny *t)
     t->tokenizer = swm_tokenizer_open(TINY, &error);
     if (t->tokenizer == NULL) fail_msg("%s", error.text);
     t->encoder = (swm_prompt_encoder){&t->gemma, t->tokenizer, instruction, 2, 20};
-    t->backend = open_cpu(planned_peak(&t->gemma, 60, NULL));
+    t->backend = ops_open_cpu(2, planned_peak(&t->gemma, 60, NULL));
 }
 
 static void close_tiny(tiny *t)
@@ -378,7 +333,7 @@ static void check_branch(const swm_safetensors *golden, const char *name, const 
     assert_true(prompt->tokens == 20 && prompt->width == 48 && prompt->dropped == 0);
     for (int64_t i = 0; i < 20; i++) {
         assert_int_equal(prompt->mask[i], mask[i]);
-        if (mask[i] != 0) check_close(name, prompt->states + i * 48, expected + i * 48, 48);
+        if (mask[i] != 0) ops_check_close(name, prompt->states + i * 48, expected + i * 48, 48, TOLERANCE);
         for (int64_t j = 0; mask[i] == 0 && j < 48; j++) assert_true(prompt->states[i * 48 + j] == 0.0f);
     }
 }
@@ -448,7 +403,7 @@ static void long_prompts_are_cut(void **state)
     /* What is cut off has no influence on what is kept. */
     encode(&t, &again, &negative, golden_prompt, golden_prompt);
     assert_int_equal(valid_tokens(&again), 16);
-    check_close("shared beginning", again.states, conditional.states, 15 * 48);
+    ops_check_close("shared beginning", again.states, conditional.states, 15 * 48, TOLERANCE);
     free_both(&again, &negative);
     /* Without an instruction both branches are treated alike. */
     t.encoder.instruction_count = 0;
@@ -474,7 +429,7 @@ static void encoding_can_be_planned(void **state)
     assert_int_equal(valid_tokens(&conditional), 16);
     free_both(&conditional, &unconditional);
     swm_backend_close(t.backend);
-    t.backend = open_cpu(plan->scratch.peak);
+    t.backend = ops_open_cpu(2, plan->scratch.peak);
     encode(&t, &conditional, &unconditional, golden_prompt, "");
     assert_int_equal(t.backend->scratch.peak, plan->scratch.peak);
     assert_true(t.backend->work.flops == plan->work.flops);
@@ -586,7 +541,7 @@ static void files_are_read(void **state)
 {
     (void)state;
     swm_error error = {0};
-    const char *path = temporary("prompt.txt");
+    const char *path = place_path("prompt.txt");
     assert_int_equal(swm_file_write(path, "  a car\n", 8, &error), 0);
     char *text = swm_prompt_read_file(path, &error);
     if (text == NULL) fail_msg("%s", error.text);
@@ -628,7 +583,7 @@ static void check_same(const swm_prompt *a, const swm_prompt *b)
 static void states_survive_a_file(void **state)
 {
     (void)state;
-    const char *path = temporary("prompt.safetensors");
+    const char *path = place_path("prompt.safetensors");
     swm_prompt a, b, c, d;
     fill(&a, "a \"car\"\n\u4e16\u754c", 5, 6, 1);
     fill(&b, "", 5, 6, -2);
@@ -709,7 +664,7 @@ static void files_are_validated(void **state)
         {3, SWM_TENSOR(SWM_U8, twos, 4), -1, NULL, "unconditional.mask holds 2 at element 1"},
         {2, SWM_TENSOR(SWM_F32, values, 3, 4), -1, NULL, "is (3,4), expected (4,3)"},
     };
-    const char *path = temporary("prompt.safetensors");
+    const char *path = place_path("prompt.safetensors");
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         const char *kept_names[4], *metadata[11];
         swm_tensor kept[4];
@@ -768,5 +723,5 @@ int test_gemma(void)
         cmocka_unit_test(files_are_read),       cmocka_unit_test(states_survive_a_file),
         cmocka_unit_test(files_are_validated),  cmocka_unit_test(null_prompt),
     };
-    return cmocka_run_group_tests_name("gemma", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("gemma", tests, place_open, place_close);
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "io/safetensors.h"
+#include "ops.h"
 #include "text/gemma.h"
 #include "tolerance.h"
 
@@ -89,18 +90,10 @@ static size_t planned_peak(const swm_gemma *gemma, int64_t count, swm_work *work
     return peak;
 }
 
-static swm_backend *open_cpu(size_t bytes)
-{
-    swm_error error = {0};
-    swm_backend *b = swm_backend_open_cpu(2, &error);
-    if (b == NULL || swm_backend_reserve(b, bytes, &error) != 0) fail_msg("%s", error.text);
-    return b;
-}
-
 /* All states of the fixture's tokens with the first one at `first`, in fresh memory. */
 static float *states_of(const swm_gemma *gemma, const int32_t *ids, int64_t count, int64_t first)
 {
-    swm_backend *b = open_cpu(planned_peak(gemma, count, NULL));
+    swm_backend *b = ops_open_cpu(2, planned_peak(gemma, count, NULL));
     swm_tensor states, last = forward(b, gemma, ids, count, first, &states);
     float *values = calloc((size_t)swm_count(states), sizeof *values);
     assert_non_null(values);
@@ -241,7 +234,7 @@ static void plan_is_exact(void **state)
     for (int64_t count = 1; count <= 19; count += 18) {
         swm_work work;
         size_t peak = planned_peak(&shapes, count, &work);
-        swm_backend *b = open_cpu(peak);
+        swm_backend *b = ops_open_cpu(2, peak);
         swm_tensor states;
         forward(b, &f->gemma, f->ids, count, SLOTS - count, &states);
         assert_int_equal(b->scratch.peak, peak);

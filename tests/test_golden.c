@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "golden.h"
+#include "place.h"
 #include "tolerance.h"
 
 #include "core/file.h"
@@ -51,22 +52,6 @@ FILE_TEST(test_file_toyworld, "models/toyworld/demo/reference.safetensors", 7)
 
 /* ---- the comparer itself ------------------------------------------------------------------------------------------ */
 
-static char directory[] = "/tmp/test_golden_XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    int result = rmdir(directory);
-    memcpy(directory + sizeof directory - 7, "XXXXXX", 6);
-    return result;
-}
-
 /* A copy of the rng golden under another name, with `change` added to one value of `tensor`, or without it when change is
  * not finite; metadata may be NULL. */
 static golden_totals check_changed(const char *source, const char *tensor, float change)
@@ -94,10 +79,10 @@ static golden_totals check_changed(const char *source, const char *tensor, float
     }
     const char *metadata[] = {"config", swm_safetensors_metadata(file, "config"), NULL};
     char path[64];
-    snprintf(path, sizeof path, "%s/other.safetensors", directory);
+    snprintf(path, sizeof path, "%s/other.safetensors", place_directory());
     if (swm_safetensors_save(path, count, names, tensors, metadata, &error) != 0) fail_msg("%s", error.text);
     golden_totals totals = {0};
-    golden_check_directory(directory, &silent, &totals);
+    golden_check_directory(place_directory(), &silent, &totals);
     unlink(path);
     free(copy);
     swm_safetensors_close(file);
@@ -137,10 +122,10 @@ static golden_totals check_single(const char *tensor)
     swm_tensor t = SWM_TENSOR(SWM_F32, &value, 1);
     swm_error error = {0};
     char path[64];
-    snprintf(path, sizeof path, "%s/single.safetensors", directory);
+    snprintf(path, sizeof path, "%s/single.safetensors", place_directory());
     if (swm_safetensors_save(path, 1, &tensor, &t, NULL, &error) != 0) fail_msg("%s", error.text);
     golden_totals totals = {0};
-    golden_check_directory(directory, &silent, &totals);
+    golden_check_directory(place_directory(), &silent, &totals);
     unlink(path);
     return totals;
 }
@@ -155,7 +140,7 @@ static void test_kinds(void **state)
     assert_int_equal(totals.within, 0);
     assert_true(golden_passed(&totals));
     golden_totals empty = {0};
-    golden_check_directory(directory, &silent, &empty);
+    golden_check_directory(place_directory(), &silent, &empty);
     assert_int_equal(empty.failed, 1);
 }
 
@@ -242,5 +227,5 @@ int test_golden(void)
         cmocka_unit_test(test_devices),
         cmocka_unit_test(test_tolerances),
     };
-    return cmocka_run_group_tests_name("golden", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("golden", tests, place_open, place_close);
 }

@@ -13,6 +13,7 @@
 
 #include "core/file.h"
 #include "io/safetensors.h"
+#include "place.h"
 #include "text/refiner_prompt.h"
 
 #define TINY "tests/golden/tiny_random_model/refiner/"
@@ -262,28 +263,7 @@ static void fingerprint_covers_both(void **state)
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-static char directory[] = "/tmp/test_refiner_prompt_XXXXXX";
-
-static int set_up(void **state)
-{
-    (void)state;
-    return mkdtemp(directory) != NULL ? 0 : -1;
-}
-
-static int tear_down(void **state)
-{
-    (void)state;
-    int result = rmdir(directory);
-    memcpy(directory + sizeof directory - 7, "XXXXXX", 6);
-    return result;
-}
-
-static const char *temporary_file(void)
-{
-    static char path[128];
-    snprintf(path, sizeof path, "%s/prompt.safetensors", directory);
-    return path;
-}
+static const char *temporary_file(void) { return place_path("prompt.safetensors"); }
 
 static void states_survive_a_file(void **state)
 {
@@ -390,5 +370,5 @@ int test_refiner_prompt(void)
         cmocka_unit_test(states_survive_a_file),
         cmocka_unit_test(files_are_validated),
     };
-    return cmocka_run_group_tests_name("refiner_prompt", tests, set_up, tear_down);
+    return cmocka_run_group_tests_name("refiner_prompt", tests, place_open, place_close);
 }

@@ -102,6 +102,32 @@ bool swm_directory_exists(const char *path)
     return stat(path, &status) == 0 && S_ISDIR(status.st_mode);
 }
 
+/* The directory that a path's last part is in: its length, 0 for the current one. */
+static size_t directory_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? 0 : (size_t)(slash - path) + 1;
+}
+
+static bool same_directory(const char *path, const char *other)
+{
+    struct stat a, b;
+    char *here = swm_format(NULL, "%.*s.", (int)directory_length(path), path);
+    char *there = swm_format(NULL, "%.*s.", (int)directory_length(other), other);
+    bool same = here != NULL && there != NULL && stat(here, &a) == 0 && stat(there, &b) == 0 && a.st_dev == b.st_dev &&
+                a.st_ino == b.st_ino;
+    free(here);
+    free(there);
+    return same;
+}
+
+bool swm_same_file(const char *path, const char *other)
+{
+    struct stat a, b;
+    if (stat(path, &a) == 0 && stat(other, &b) == 0) return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+    return strcmp(path + directory_length(path), other + directory_length(other)) == 0 && same_directory(path, other);
+}
+
 int swm_make_directories(const char *path, swm_error *error)
 {
     char *partial = swm_copy_string(error, path);

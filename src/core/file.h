@@ -22,6 +22,8 @@ char *swm_file_read(const char *path, size_t limit, size_t *size, swm_error *err
 
 bool swm_file_exists(const char *path);
 bool swm_directory_exists(const char *path);
+/* Do both paths lead to one file, be it there or still to be written? Directories that are not there are no file. */
+bool swm_same_file(const char *path, const char *other);
 /* mkdir -p */
 int swm_make_directories(const char *path, swm_error *error);
 /* "directory/name" in fresh memory. */

@@ -2,23 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "text/tokenizer.h"
+#include "tokenizer.h"
 
-static void encode(const swm_tokenizer *tokenizer, const char *text, size_t length)
-{
-    int32_t *ids;
-    size_t count;
-    swm_error error = {0};
-    if (swm_tokenizer_encode(tokenizer, text, length, &ids, &count, &error) != 0) {
-        if (!swm_failed(&error) || ids != NULL || count != 0) abort();
-        return;
-    }
-    if (count == 0) abort();
-    for (size_t i = 0; i < count; i++)
-        if (swm_tokenizer_piece(tokenizer, ids[i]) == NULL) abort();
-    free(ids);
-}
-
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size > 0 && data[0] == '{') return 0; /* the other target's */
