@@ -305,6 +305,17 @@ static void set_words(char **words, char *program, int argc, char **argv, char *
     words[count] = NULL;
 }
 
+/* The workers hold the device; this process only asks what it is called. */
+static int name_device(session *s, swm_error *error)
+{
+    const bench_values *v = s->values;
+    swm_backend *b = swm_backend_open(v->device, v->float32, (int)v->threads, error);
+    if (b == NULL) return -1;
+    s->device = swm_backend_device(b);
+    swm_backend_close(b);
+    return 0;
+}
+
 static int take_turns(session *s, int argc, char **argv, swm_error *error)
 {
     const bench_values *v = s->values;
@@ -314,11 +325,11 @@ static int take_turns(session *s, int argc, char **argv, swm_error *error)
     char *other = swm_copy_string(error, v->against != NULL ? v->against : own);
     char *more = v->with != NULL ? swm_copy_string(error, v->with) : NULL;
     int result = other != NULL && (v->with == NULL || more != NULL) ? open_model(s, error) : -1;
+    if (result == 0) result = name_device(s, error);
     if (result == 0) {
         set_words(a, own, argc, argv, NULL);
         set_words(b, other, argc, argv, more);
         s->bench.shape = choose_shape(v, &s->model.checkpoint);
-        snprintf(s->device.name, sizeof s->device.name, "%s", v->device != NULL ? v->device : "");
         result = bench_compare(a, b, s->stages, (int)v->repeat, &s->rows, error);
     }
     free(more);
