@@ -355,6 +355,9 @@ static void test_refusals(void **state)
     put_pair(adapter, A("x"), B("x"), SWM_F32, 4, 6);
     put(adapter, "x.alpha", SWM_F32, 2, 0);
     refuse(world, 1, "x.alpha has shape (2), expected one number", "");
+    put_pair(adapter, A("x"), B("x"), SWM_F32, 4, 6);
+    ((float *)adapter->tensors[1].data)[7] = NAN;
+    refuse(world, 1, "x.lora_A.weight and its lora_B make numbers of x.weight that are not finite", "");
 }
 
 static void test_declared_base(void **state)

@@ -230,8 +230,8 @@ static int64_t tile_rows(const struct pair *pair)
 /* Floats of work space that a thread needs: rows of the weight and of B. */
 static int64_t tile_size(const struct pair *pair) { return tile_rows(pair) * (pair->base.shape[1] + pair->a.shape[0]); }
 
-/* Rows first ... of the merged weight. `a` holds A as floats, `work` has room for tile_size. */
-static void merge_tile(const struct pair *pair, const float *a, int64_t first, float *work)
+/* Rows first ... of the merged weight; whether all are finite. `a` holds A as floats, `work` has room for tile_size. */
+static bool merge_tile(const struct pair *pair, const float *a, int64_t first, float *work)
 {
     int64_t inputs = pair->base.shape[1], rank = pair->a.shape[0];
     int64_t count = swm_min(tile_rows(pair), pair->base.shape[0] - first);
@@ -241,11 +241,14 @@ static void merge_tile(const struct pair *pair, const float *a, int64_t first, f
     swm_to_f32(b, b_rows.data, b_rows.dtype, (size_t)swm_count(b_rows));
     cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasNoTrans, (int)count, (int)inputs, (int)rank, (float)pair->factor, b,
                 (int)rank, a, (int)inputs, 1.0f, sum, (int)inputs);
+    bool finite = true;
+    for (int64_t i = 0; i < count * inputs; i++) finite = finite && isfinite(sum[i]);
     merged.data = (char *)pair->merged + (size_t)(first * inputs) * swm_dtype_size(merged.dtype);
     swm_from_f32(merged.data, merged.dtype, sum, (size_t)swm_count(merged));
+    return finite;
 }
 
-/* All memory first: from there on nothing can fail and leave the weights half merged. */
+/* All memory first; the weights themselves are not touched before every pair is merged. */
 static int merge_pairs(struct merge *m, int threads, swm_error *error)
 {
     int64_t a_size = 0, work_size = 0;
@@ -260,14 +263,21 @@ static int merge_pairs(struct merge *m, int threads, swm_error *error)
     float *a = result == 0 ? swm_allocate(error, (size_t)a_size, sizeof *a) : NULL;
     float *work = a != NULL ? swm_allocate(error, (size_t)work_size * (size_t)threads, sizeof *work) : NULL;
     if (openblas_set_num_threads != NULL) openblas_set_num_threads(1);
-    for (size_t i = 0; work != NULL && i < m->count; i++) {
-        const struct pair *pair = &m->pairs[i];
-        swm_to_f32(a, pair->a.data, pair->a.dtype, (size_t)swm_count(pair->a));
-#pragma omp parallel for num_threads(threads) schedule(dynamic)
-        for (int64_t first = 0; first < pair->base.shape[0]; first += tile_rows(pair))
-            merge_tile(pair, a, first, work + omp_get_thread_num() * work_size);
-    }
     result = work != NULL ? 0 : -1;
+    for (size_t i = 0; result == 0 && i < m->count; i++) {
+        const struct pair *pair = &m->pairs[i];
+        bool finite = true;
+        swm_to_f32(a, pair->a.data, pair->a.dtype, (size_t)swm_count(pair->a));
+#pragma omp parallel for num_threads(threads) schedule(dynamic) reduction(&& : finite)
+        for (int64_t first = 0; first < pair->base.shape[0]; first += tile_rows(pair)) {
+            bool tile = merge_tile(pair, a, first, work + omp_get_thread_num() * work_size);
+            finite = tile && finite;
+        }
+        if (!finite)
+            result = swm_fail(
+                error, "%s: %.256s and its lora_B make numbers of %.256s that are not finite; is the file whole?",
+                m->path, pair->a_name, pair->name);
+    }
     free(work);
     free(a);
     return result;

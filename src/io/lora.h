@@ -30,7 +30,8 @@ typedef struct swm_lora_summary {
  * be merged one after the other.
  *
  * Failures: a file that is no adapter, half a pair, sizes that do not fit each other or the base's weight, and an adapter
- * of which nothing fits. All this is found before anything is merged; `weights` are as they were. */
+ * of which nothing fits; all this is found before anything is merged. Results that are not finite. `weights` are as they
+ * were. */
 int swm_lora_merge(swm_weights *weights, const char *path, double strength, const swm_weights *only, int threads,
                    swm_lora_summary *summary, swm_error *error);
 
