@@ -140,7 +140,7 @@ static size_t place(group g, char *memory, size_t used, const float *tile)
             t->data = memory + used;
             fill(*t, tile);
         }
-        used += (swm_bytes(*t) + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+        used += swm_aligned_bytes(swm_bytes(*t));
     }
     return used;
 }

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "checkpoint.h"
 #include "io/safetensors.h"
 #include "ops.h"
 #include "text/gemma.h"
@@ -249,23 +250,13 @@ static void plan_is_exact(void **state)
 static void release_counts(void **state)
 {
     (void)state;
-    swm_gemma_config config = {
-        .generation = 3,
-        .vocab_size = 262208,
-        .hidden_size = 3840,
-        .intermediate_size = 15360,
-        .layers = 48,
-        .heads = 16,
-        .kv_heads = 8,
-        .head_dim = 256,
-    };
     swm_error error = {0};
-    swm_weights *declared = swm_weights_declared(&error);
-    assert_non_null(declared);
-    assert_int_equal(swm_gemma_declare(declared, &config, SWM_BF16, &error), 0);
-    assert_int_equal(swm_weights_count(declared), 626);
-    assert_int_equal(swm_weights_parameters(declared), 11766034176);
-    swm_weights_close(declared);
+    swm_checkpoint release;
+    assert_int_equal(swm_checkpoint_open_release(&release, &error), 0);
+    assert_int_equal(release.refiner.gemma.config.generation, 3);
+    assert_int_equal(swm_weights_count(release.refiner.text_weights), 626);
+    assert_int_equal(swm_weights_parameters(release.refiner.text_weights), 11766034176);
+    swm_checkpoint_close(&release);
 }
 
 static void bind_refuses(void **state)

@@ -9,6 +9,12 @@
 /* Every piece starts at a multiple of this: wide vector loads on a CPU, 128-byte lines and TMA on a GPU. */
 enum { SWM_ARENA_ALIGNMENT = 256 };
 
+/* What so many bytes take up where every piece is aligned. */
+static inline size_t swm_aligned_bytes(size_t bytes)
+{
+    return (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+}
+
 typedef struct swm_arena {
     char *base; /* NULL: count only */
     size_t capacity, used, peak;
@@ -27,7 +33,7 @@ static inline void swm_arena_release(swm_arena *arena, swm_mark mark)
 /* NULL in a counting arena. Running past the capacity is a bug in the plan, hence an abort and no error. */
 static inline void *swm_arena_take(swm_arena *arena, size_t bytes)
 {
-    size_t rounded = (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+    size_t rounded = swm_aligned_bytes(bytes);
     size_t start = arena->used;
     arena->used += rounded;
     if (arena->used > arena->peak) arena->peak = arena->used;

@@ -12,7 +12,7 @@ size_t swm_weights_placed_bytes(const swm_tensor *tensors, size_t count, swm_dty
     size_t bytes = 0;
     for (size_t i = 0; i < count; i++) {
         size_t size = (size_t)swm_count(tensors[i]) * swm_dtype_size(compute);
-        bytes += (size + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+        bytes += swm_aligned_bytes(size);
     }
     return bytes;
 }

@@ -39,7 +39,7 @@ const float *swm_cpu_vector(swm_backend *b, int slot, swm_tensor weight)
 static void *allocate(swm_backend *b, size_t bytes)
 {
     (void)b;
-    size_t rounded = (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
+    size_t rounded = swm_aligned_bytes(bytes);
     return aligned_alloc(SWM_ARENA_ALIGNMENT, rounded > 0 ? rounded : SWM_ARENA_ALIGNMENT);
 }
 

@@ -165,11 +165,6 @@ static bool deliver(swm_backend *b, swm_cuda_weights *w, char *to, const swm_ten
     return true;
 }
 
-static size_t aligned(size_t bytes)
-{
-    return (bytes + SWM_ARENA_ALIGNMENT - 1) / SWM_ARENA_ALIGNMENT * SWM_ARENA_ALIGNMENT;
-}
-
 /* e->placed: the struct's tensors back to back from `base` on. */
 static bool aim(swm_backend *b, entry *e, char *base)
 {
@@ -184,7 +179,7 @@ static bool aim(swm_backend *b, entry *e, char *base)
         }
         SWM_REQUIRE(t->data != NULL, "weights %s without data", swm_describe(*t).text);
         e->placed[i] = swm_tensor_make(b->compute, base, t->rank, t->shape);
-        base += aligned(swm_bytes(e->placed[i]));
+        base += swm_aligned_bytes(swm_bytes(e->placed[i]));
     }
     return true;
 }
@@ -334,11 +329,9 @@ extern "C" void swm_cuda_weights_done(swm_backend *b, const void *weights)
     swm_cuda_check(b, cudaEventRecord(w->read[slot], swm_cuda_device_of(b)->stream), "weights");
 }
 
-extern "C" void swm_cuda_weights_leave(swm_backend *b)
+/* All entries, what they hold, and the places; nothing may be on its way any more. */
+static void drop_all(swm_cuda_weights *w)
 {
-    swm_cuda_weights *w = swm_cuda_device_of(b)->weights;
-    swm_cuda_check(b, cudaStreamSynchronize(w->stream), "waiting for weights");
-    b->kernels->synchronise(b);
     for (size_t i = 0; i < w->capacity; i++) empty(w, &w->entries[i]);
     free(w->entries);
     w->entries = NULL;
@@ -347,6 +340,14 @@ extern "C" void swm_cuda_weights_leave(swm_backend *b)
     w->memory = NULL;
     swm_ring_close(&w->ring);
     swm_residency_free(&w->residency);
+}
+
+extern "C" void swm_cuda_weights_leave(swm_backend *b)
+{
+    swm_cuda_weights *w = swm_cuda_device_of(b)->weights;
+    swm_cuda_check(b, cudaStreamSynchronize(w->stream), "waiting for weights");
+    b->kernels->synchronise(b);
+    drop_all(w);
 }
 
 /* Half of the machine's memory: more, pinned, would leave none for the files that weights come from. */
@@ -415,11 +416,7 @@ extern "C" void swm_cuda_weights_close(swm_backend *b)
     swm_cuda_weights *w = device->weights;
     if (w == NULL) return;
     if (w->stream != NULL) cudaStreamSynchronize(w->stream);
-    for (size_t i = 0; i < w->capacity; i++) empty(w, &w->entries[i]);
-    free(w->entries);
-    cudaFree(w->memory);
-    swm_ring_close(&w->ring);
-    swm_residency_free(&w->residency);
+    drop_all(w);
     for (int i = 0; i < STAGES; i++) {
         cudaFreeHost(w->stage[i]);
         destroy(w->stage_free[i]);

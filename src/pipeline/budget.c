@@ -17,9 +17,12 @@ void swm_stage_place(swm_stage_plan *plan, const swm_weight_list *weights, uint6
     swm_residency_free(&residency);
 }
 
-static bool fits(swm_backend *b, const swm_stage_plan *plan)
+/* error NULL: only whether. */
+static bool fits(const swm_clip *c, swm_backend *b, swm_stage stage, swm_error *error)
 {
-    return swm_backend_fits(b, "", plan->scratch, plan->gpu.least - plan->scratch - SWM_DEVICE_OVERHEAD, NULL) == 0;
+    const swm_stage_plan *plan = &c->plan[stage];
+    size_t weights = plan->gpu.least - plan->scratch - SWM_DEVICE_OVERHEAD;
+    return swm_backend_fits(b, swm_stage_name(stage), plan->scratch, weights, error) == 0;
 }
 
 /* Shorter and shorter spans until the stage fits, which costs speed alone; below a few frames of the last level what the
@@ -30,15 +33,15 @@ static int choose_tiles(swm_clip *c, swm_backend *b, swm_stage stage)
     swm_job *job = c->job;
     swm_tiling asked = job->tiling;
     int64_t span = job->decode_span > 0 ? job->decode_span : SWM_VAE_SPAN;
-    while (!fits(b, &c->plan[stage]) && span > SWM_VAE_SPAN / 32) {
+    while (!fits(c, b, stage, NULL) && span > SWM_VAE_SPAN / 32) {
         job->decode_span = span /= 2;
         if (swm_clip_plan(c, b->compute) != 0) return -1;
     }
-    if (fits(b, &c->plan[stage]) || asked == SWM_TILES_BOTH) return 0;
+    if (fits(c, b, stage, NULL) || asked == SWM_TILES_BOTH) return 0;
     double needed = (double)c->plan[stage].gpu.least / (1 << 30);
     job->tiling = SWM_TILES_BOTH;
     if (swm_clip_plan(c, b->compute) != 0) return -1;
-    if (c->events->notice == NULL || !fits(b, &c->plan[stage])) return 0;
+    if (c->events->notice == NULL || !fits(c, b, stage, NULL)) return 0;
     char text[256];
     snprintf(
         text, sizeof text,
@@ -53,12 +56,7 @@ int swm_clip_fit(swm_clip *c, swm_backend *b)
     const swm_stage decoders[] = {SWM_STAGE_DECODE_STAGE1, SWM_STAGE_DECODE};
     for (size_t i = 0; i < sizeof decoders / sizeof *decoders; i++)
         if (swm_stage_wanted(c->job, decoders[i]) && choose_tiles(c, b, decoders[i]) != 0) return -1;
-    for (int i = 0; i < SWM_STAGE_COUNT; i++) {
-        const swm_stage_plan *plan = &c->plan[i];
-        if (!swm_stage_wanted(c->job, (swm_stage)i)) continue;
-        if (swm_backend_fits(b, swm_stage_name((swm_stage)i), plan->scratch,
-                             plan->gpu.least - plan->scratch - SWM_DEVICE_OVERHEAD, c->error) != 0)
-            return -1;
-    }
+    for (int i = 0; i < SWM_STAGE_COUNT; i++)
+        if (swm_stage_wanted(c->job, (swm_stage)i) && !fits(c, b, (swm_stage)i, c->error)) return -1;
     return 0;
 }
