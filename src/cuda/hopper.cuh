@@ -59,6 +59,19 @@ __device__ __forceinline__ void named_arrive(int id, int threads)
 {
     asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
+/* Whether any thread of all that wait says yes. */
+__device__ __forceinline__ bool named_any(int id, int threads, bool yes)
+{
+    int any;
+    asm volatile("{\n.reg .pred p;\n"
+                 "setp.ne.b32 p, %3, 0;\n"
+                 "barrier.cta.red.or.pred p, %1, %2, p;\n"
+                 "selp.b32 %0, 1, 0, p;\n}\n"
+                 : "=r"(any)
+                 : "r"(id), "r"(threads), "r"((int)yes)
+                 : "memory");
+    return any != 0;
+}
 
 /* ---- copy engine ------------------------------------------------------------------------------------------------- */
 
@@ -139,16 +152,15 @@ template <int n> __device__ __forceinline__ void pin(float (&d)[n])
 #define D1(i) "+f"(d[i])
 #define D8(i) D1(i), D1(i + 1), D1(i + 2), D1(i + 3), D1(i + 4), D1(i + 5), D1(i + 6), D1(i + 7)
 
-__device__ __forceinline__ void wgmma_ss(float (&d)[64], uint64_t a, uint64_t b, int accumulate)
+__device__ __forceinline__ void wgmma_ss(float (&d)[48], uint64_t a, uint64_t b, int accumulate)
 {
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {"
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, %50, 0;\n"
+                 "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {"
                  "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "
                  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "
-                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "
-                 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-                 "}, %64, %65, p, 1, 1, 0, 0;\n}\n"
-                 : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40), D8(48), D8(56)
+                 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+                 "}, %48, %49, p, 1, 1, 0, 0;\n}\n"
+                 : D8(0), D8(8), D8(16), D8(24), D8(32), D8(40)
                  : "l"(a), "l"(b), "r"(accumulate));
 }
 

@@ -1,7 +1,7 @@
 /* The program that tests and times the CUDA ops on a machine with a GPU:
- *     test-cuda [--time] [--no-matrix] [--device N]
+ *     test-cuda [--time [--only TEXT]] [--no-matrix] [--device N]
  * Every op against the CPU backend in F32 and in BF16 mode, one line an op; with --time every op at the release's full
- * size. Exit status 1 when an op is out of its bound. */
+ * size, or those with TEXT in their names. Exit status 1 when an op is out of its bound. */
 #include "harness.h"
 
 #include "cuda/cuda.h"
@@ -215,6 +215,7 @@ static int by_value(const void *a, const void *b)
 void harness_time(harness *h, const char *name, void (*run)(harness *h, const void *user), const void *user)
 {
     enum { WARM = 3, TIMED = 9 };
+    if (strstr(name, h->only) == NULL) return;
     swm_backend *b = h->gpu;
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
     cudaEvent_t start, stop;
@@ -243,10 +244,12 @@ void harness_time(harness *h, const char *name, void (*run)(harness *h, const vo
 
 /* ---- the program ------------------------------------------------------------------------------------------------- */
 
-static int run_mode(swm_dtype compute, int device, bool timing, bool matrices)
+/* only: see harness.h; NULL: tests, no times. */
+static int run_mode(swm_dtype compute, int device, const char *only, bool matrices)
 {
+    bool timing = only != NULL;
     swm_error error = {0};
-    harness h = {.random = 1};
+    harness h = {.random = 1, .only = only};
     h.gpu = swm_backend_open_cuda(compute, device, &error);
     if (h.gpu == NULL) die(&error);
     size_t bytes = timing ? (size_t)48 << 30 : (size_t)1 << 30;
@@ -269,21 +272,24 @@ static int run_mode(swm_dtype compute, int device, bool timing, bool matrices)
 int main(int count, char **arguments)
 {
     bool timing = false, matrices = true;
+    const char *only = "";
     int device = 0, failures = 0;
     for (int i = 1; i < count; i++) {
         if (strcmp(arguments[i], "--time") == 0) {
             timing = true;
+        } else if (strcmp(arguments[i], "--only") == 0 && i + 1 < count) {
+            only = arguments[++i];
         } else if (strcmp(arguments[i], "--no-matrix") == 0) {
             matrices = false;
         } else if (strcmp(arguments[i], "--device") == 0 && i + 1 < count) {
             device = atoi(arguments[++i]);
         } else {
-            fprintf(stderr, "usage: test-cuda [--time] [--no-matrix] [--device N]\n");
+            fprintf(stderr, "usage: test-cuda [--time [--only TEXT]] [--no-matrix] [--device N]\n");
             return 2;
         }
     }
-    if (!timing) failures += run_mode(SWM_F32, device, false, matrices);
-    failures += run_mode(SWM_BF16, device, timing, matrices);
+    if (!timing) failures += run_mode(SWM_F32, device, NULL, matrices);
+    failures += run_mode(SWM_BF16, device, timing ? only : NULL, matrices);
     if (!timing) printf("%d failed\n", failures);
     return failures > 0;
 }

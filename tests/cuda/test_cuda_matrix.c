@@ -264,7 +264,7 @@ static int test_temporal(const pair *p)
 typedef struct attend_shape {
     int64_t queries, keys, heads, key_heads, head, window, prefix;
     bool causal;
-    float softcap;
+    float softcap, steep; /* steep: factor of the usual scale, 0 for 1 */
 } attend_shape;
 
 static void attend_case(const pair *p, verdict *v, const attend_shape *s)
@@ -277,7 +277,7 @@ static void attend_case(const pair *p, verdict *v, const attend_shape *s)
     operand prefix_k = PUT(p, 2, before, key_heads * s->head), prefix_v = PUT(p, 1, before, key_heads * s->head);
     swm_attention how = {.heads = s->heads,
                          .key_heads = s->key_heads,
-                         .scale = 1.0f / sqrtf((float)s->head),
+                         .scale = (s->steep > 0 ? s->steep : 1) / sqrtf((float)s->head),
                          .softcap = s->softcap,
                          .causal = s->causal,
                          .window = s->window};
@@ -287,9 +287,9 @@ static void attend_case(const pair *p, verdict *v, const attend_shape *s)
     poison(p->cuda);
     swm_tensor got = swm_attend(p->cuda, q.cuda, k.cuda, values.cuda, &how);
     record(v, distance(p, got, want),
-           "%lld queries, %lld + %lld keys, %lld/%lld heads of %lld, causal %d window %lld cap %g",
+           "%lld queries, %lld + %lld keys, %lld/%lld heads of %lld, causal %d window %lld cap %g steep %g",
            (long long)s->queries, (long long)s->prefix, (long long)s->keys, (long long)s->heads, (long long)key_heads,
-           (long long)s->head, s->causal, (long long)s->window, (double)s->softcap);
+           (long long)s->head, s->causal, (long long)s->window, (double)s->softcap, (double)s->steep);
     swm_release(p->cpu, cpu);
     swm_release(p->cuda, cuda);
 }
@@ -325,7 +325,7 @@ static int test_attend(const pair *p, swm_cuda_choice choice)
         }
     failures += conclude(&v);
     /* Keys before the keys. With 45 heads the last wave of an H200 (132 multiprocessors) is made of pieces. */
-    static const int64_t prefixes[] = {0, 1, 176, 353, 880, 881};
+    static const int64_t prefixes[] = {0, 1, 176, 192, 353, 880, 881};
     static const int64_t behind[][2] = {{1, 1}, {300, 177}, {257, 880}};
     snprintf(name, sizeof name, "attend behind a prefix (%s)", choice_names[choice]);
     v = open_verdict(p, name, 2e-5);
@@ -340,6 +340,22 @@ static int test_attend(const pair *p, swm_cuda_choice choice)
     for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
         attend_shape s = {.queries = 384 + (int64_t)i, .keys = 2000, .heads = 45, .head = i % 2 ? 112 : 128};
         s.prefix = prefixes[i];
+        attend_case(p, &v, &s);
+    }
+    failures += conclude(&v);
+    /* Scores of hundreds: later tiles exceed the first by more than a weight's exponent can hold. */
+    snprintf(name, sizeof name, "attend steep (%s)", choice_names[choice]);
+    v = open_verdict(p, name, 1e-3);
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++) {
+            attend_shape s = {.queries = lengths[i][0], .keys = lengths[i][1], .heads = 3, .head = heads[h]};
+            s.steep = i % 2 ? 20 : 100;
+            attend_case(p, &v, &s);
+            s.prefix = 200;
+            attend_case(p, &v, &s);
+        }
+    for (int64_t i = 0; i < 4; i++) {
+        attend_shape s = {.queries = 384 + i, .keys = 2000, .heads = 45, .head = i % 2 ? 112 : 128, .steep = 60};
         attend_case(p, &v, &s);
     }
     failures += conclude(&v);
