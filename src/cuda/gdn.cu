@@ -3,10 +3,12 @@
  * It is three steps, each a launch or two:
  *   outer  per frame and head the sums P, A over the frame's tokens, as transition decay (I - P) and content A, and the
  *          same of unrotated keys for the normaliser: 160 GFLOP at the release's size, tensor cores in BF16 mode;
- *   scan   through the frames, both directions at once, state and transitions in float32: 14 GFLOP, serial in frames;
+ *   scan   through the frames, both directions at once: 14 GFLOP, serial in frames; in BF16 mode on tensor cores, with
+ *          state and transitions as sums of two bf16, good to 17 bits;
  *   read   (M + B)^T q for every token, over z.q: 53 GFLOP, tensor cores in BF16 mode.
  * Least traffic: q, k, v and the result 1.9 GB, transitions, contents and memories 0.5 GB: 0.6 ms at 4.3 TB/s. */
 #include "cuda/common.cuh"
+#include "cuda/tensorcore.cuh"
 
 /* ---- what the steps of the scan share ---------------------------------------------------------------------------- */
 
@@ -37,26 +39,19 @@ template <int W> __device__ inline void turn(float *x, const float *angles)
     }
 }
 
-/* ---- tensor cores ------------------------------------------------------------------------------------------------ */
+/* ---- splitting ---------------------------------------------------------------------------------------------------- */
 
-/* Four 8x8 matrices of bf16 from shared memory, each transposed on the way; lane l gives the address of row l % 8 of
- * matrix l / 8. */
-__device__ inline void load_transposed(uint32_t out[4], const __nv_bfloat16 *address)
+/* A (D,D) matrix of floats as two of bf16, one behind the other in the same memory: rounded values, and what is missing
+ * from them, rounded. */
+__device__ inline void split(float x, float y, uint32_t &high, uint32_t &low)
 {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(address);
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                 : "=r"(out[0]), "=r"(out[1]), "=r"(out[2]), "=r"(out[3])
-                 : "r"(at)
-                 : "memory");
+    high = swm_pair(x, y);
+    low = swm_pair(x - swm_low(high), y - swm_high(high));
 }
-
-/* c (16x8) += a (16x16) b (16x8) */
-__device__ inline void multiply_add(float c[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+/* Elements `at` (even) and at + 1 of it. */
+template <int D> __device__ inline void write_split(uint32_t *matrix, int at, float x, float y)
 {
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+    split(x, y, matrix[at / 2], matrix[(D * D + at) / 2]);
 }
 
 /* ---- step 1: outer products of a frame --------------------------------------------------------------------------- */
@@ -72,7 +67,8 @@ typedef struct outer_operands {
 
 enum { OUTER_TOKENS = 32 };
 
-/* BF16. RIGHT is 2 for the memory, (beta k)^T [k | v], and 1 for the normaliser, (beta k)^T k and the sum of beta k.
+/* BF16. RIGHT is 2 for the memory, (beta k)^T [k | v], whose transition is written split, and 1 for the normaliser,
+ * (beta k)^T k and the sum of beta k.
  *
  * Tiling: a block owns a frame and a head and walks through its tokens in tiles of 32. Its 4 D threads are as many as
  * a tile has pieces of 8 channels: each fetches a piece, turns and weighs it, and puts it into the one buffer while
@@ -139,17 +135,18 @@ template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_ke
 #pragma unroll
             for (int p = 0; p < RIGHT; p++) {
                 int column = columns + 16 * p, source = column >= D ? 2 : 1;
-                load_transposed(right[p], weighted + source * BUFFER + n * ROW + right_at + column % D);
+                load_matrices_transposed(right[p],
+                                         shared_place(weighted + source * BUFFER + n * ROW + right_at + column % D));
             }
 #pragma unroll
             for (int m = 0; m < MOST; m++) {
                 if (m >= row_tiles) break;
                 uint32_t left[4];
-                load_transposed(left, weighted + n * ROW + left_at + 16 * m);
+                load_matrices_transposed(left, shared_place(weighted + n * ROW + left_at + 16 * m));
 #pragma unroll
                 for (int p = 0; p < RIGHT; p++) {
-                    multiply_add(sums[m][2 * p], left, right[p][0], right[p][1]);
-                    multiply_add(sums[m][2 * p + 1], left, right[p][2], right[p][3]);
+                    mma(sums[m][2 * p], left, right[p][0], right[p][1]);
+                    mma(sums[m][2 * p + 1], left, right[p][2], right[p][3]);
                 }
             }
         }
@@ -168,12 +165,15 @@ template <int D, int RIGHT> __global__ void __launch_bounds__(4 * D, 1) outer_ke
             for (int half = 0; half < 2; half++) {
                 int row = (row_tile + m) * 16 + lane / 4 + 8 * half, at = row * D + column % D;
                 float x = sums[m][p][2 * half], y = sums[m][p][2 * half + 1];
-                float2 *to = reinterpret_cast<float2 *>((column < D ? o.transition : o.content) + index * D * D + at);
                 if (column < D) {
                     x = decay * ((row == column ? 1.0f : 0.0f) - x);
                     y = decay * ((row == column + 1 ? 1.0f : 0.0f) - y);
                 }
-                *to = make_float2(x, y);
+                float *to = (column < D ? o.transition : o.content) + index * D * D;
+                if (RIGHT == 2 && column < D)
+                    write_split<D>(reinterpret_cast<uint32_t *>(to), at, x, y);
+                else
+                    *reinterpret_cast<float2 *>(to + at) = make_float2(x, y);
             }
         }
     }
@@ -239,148 +239,179 @@ __global__ void __launch_bounds__(256) outer_plain_kernel(const outer_operands o
 
 typedef struct scan_operands {
     const float *transition, *content; /* (T,H,D,D), and (T,H,D,D) or (T,H,D) */
-    float *memory;                     /* like content: the forward and the backward state added */
+    float *memory;                     /* like content, zero before: the forward and the backward state added */
     float *state;                      /* (H,D,D) or (H,D); NULL: starts at zero */
     bool keep_state;
     int frames, heads;
 } scan_operands;
 
-/* Where the two directions stand at a step. Forward, step f turns M_{f-1} into M_f, which belongs to frame f;
- * backward, frame f = T-1-step turns B_f into B_{f-1}, which belongs to frame f-1. Two threads write each place of the
- * memory, one after the other: the first stores, the second adds. They are at least half a step apart, for forward
- * threads write between the two barriers of a step and backward threads after the second. */
+/* Where a direction stands at a step. Forward, step f turns M_{f-1} into M_f, which belongs to frame f; backward, frame
+ * f = T-1-step turns B_f into B_{f-1}, which belongs to frame f-1. */
 struct scan_step {
     int frame, place; /* place -1: nothing to write */
-    bool fresh, adds; /* start from zero; the other direction was here before */
+    bool fresh;       /* start from zero */
     __device__ scan_step(int step, bool backward, int frames, const swm_chunk_bits &chunks)
     {
         frame = backward ? frames - 1 - step : step;
-        if (backward) {
-            fresh = frame == frames - 1 || chunks.starts(frame + 1);
-            place = chunks.starts(frame) ? -1 : frame - 1;
-            adds = place <= step;
-        } else {
-            bool last = frame == frames - 1 || chunks.starts(frame + 1);
-            fresh = false;
-            place = frame;
-            adds = !last && frames - 2 - frame < step;
-        }
+        place = !backward ? frame : chunks.starts(frame) ? -1 : frame - 1;
+        fresh = backward && (frame == frames - 1 || chunks.starts(frame + 1));
     }
 };
 
-__device__ inline void copy_async(float *to, const float *from)
+/* BF16. With M^T as the left operand and T^T as the right one, a warp owns 16 columns of M through all frames of a
+ * direction and shares nothing with others but the transitions: its sums of a step, M^T + A^T, are laid out as the left
+ * operand of the next one is, so the state never leaves its registers. T M is T_high M_high + T_high M_low + T_low M_high.
+ *
+ * Tiling: a block owns four such warps; the transition comes 16 rows at a time, with the rows of A that they lead to,
+ * through a ring of asynchronous copies. Both directions add to the memory, which starts at zero: at most two values
+ * meet at a place, so their order does not show. Bound by the latency of a step, 294 products a warp: 80 blocks, 1.4 us
+ * a frame at the release's size. */
+template <int D> struct scan_shapes {
+    static constexpr int TILES = D / 16, WARPS = TILES < 4 ? TILES : 4, COLUMNS = 16 * WARPS, STAGES = 6;
+    static constexpr int ROW = D + 8, CONTENT_ROW = COLUMNS + 4; /* padded: rows of an access meet different banks */
+    static constexpr int PLANE = 16 * ROW * 2, STAGE = 2 * PLANE + 16 * CONTENT_ROW * 4; /* bytes */
+};
+
+template <int D>
+__global__ void __launch_bounds__(32 * scan_shapes<D>::WARPS)
+    scan_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
 {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(to);
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(at), "l"(from) : "memory");
-}
-__device__ inline void wait_for_copies() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+    using shape = scan_shapes<D>;
+    constexpr int TILES = shape::TILES, WARPS = shape::WARPS, STAGES = shape::STAGES, ROW = shape::ROW;
+    extern __shared__ uint4 scan_memory[];
+    uint32_t stages = shared_place(scan_memory);
+    int lane = (int)threadIdx.x % 32, warp = (int)threadIdx.x / 32, head = (int)blockIdx.y;
+    int first_column = (int)blockIdx.x * shape::COLUMNS, column = first_column + warp * 16 + lane / 4;
+    bool backward = blockIdx.z == 1, owner = column < D;
+    int64_t square = (int64_t)head * D * D, stride = (int64_t)o.heads * D * D; /* from frame to frame */
+    int pieces = o.frames * TILES;
 
-/* Tiling: a block owns 4 * groups columns of one head's memory, which never mix with others, through all frames in
- * both directions: the first half of its threads goes forward, the other backward. A thread owns 4 columns of every
- * D/4-th row. Transitions come by asynchronous copies, one step ahead where shared memory has room (stages 2). Rows of
- * a transition are padded by four floats, so that the eight threads of an access meet different banks. Without STAGED
- * they are read where they are, for GPUs whose shared memory holds no two of them. Bound by float32 arithmetic: 13.6
- * GFLOP over 120 blocks at the release's size, 0.3 ms. */
-enum { SCAN_THREADS = 512 };
-
-template <int D, bool STAGED>
-__global__ void __launch_bounds__(SCAN_THREADS, 1)
-    scan_kernel(const scan_operands o, int groups, int stages, const __grid_constant__ swm_chunk_bits chunks)
-{
-    constexpr int ROWS = D / 4, ROW = STAGED ? D + 4 : D, MATRIX = D * ROW, SQUARE = D * D;
-    extern __shared__ float4 scan_memory[];
-    int half = (int)blockDim.x / 2, id = (int)threadIdx.x % half, row = id % ROWS, group = id / ROWS;
-    bool backward = (int)threadIdx.x >= half;
-    int column = ((int)blockIdx.x * groups + group) * 4;
-    bool owner = column < D;
-    float *matrices = reinterpret_cast<float *>(scan_memory) + (backward ? stages * MATRIX : 0);
-    float4 *state = scan_memory + 2 * stages * MATRIX / 4 + (backward ? D * groups : 0); /* [D][groups] */
-    const float *transition = o.transition + (int64_t)blockIdx.y * SQUARE;
-    const float *content = o.content + (int64_t)blockIdx.y * SQUARE + column;
-    float *memory = o.memory + (int64_t)blockIdx.y * SQUARE + column;
-    float *carried = o.state == nullptr ? nullptr : o.state + (int64_t)blockIdx.y * SQUARE + column;
-    int64_t stride = (int64_t)o.heads * SQUARE; /* from frame to frame */
-
-    auto fetch = [&](int step, int stage) {
-        if (!STAGED) return;
-        const float *from = transition + (backward ? o.frames - 1 - step : step) * stride;
-        for (int i = id * 4; i < SQUARE; i += half * 4)
-            copy_async(matrices + stage * MATRIX + i / D * ROW + i % D, from + i);
-    };
-    auto write = [&](const scan_step &at, const float4 *sums) {
-        if (!owner || at.place < 0) return;
-        float *to = memory + at.place * stride;
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            float4 *cell = reinterpret_cast<float4 *>(to + (row + ROWS * i) * D), sum = sums[i];
-            if (at.adds) {
-                float4 old = *cell;
-                sum = make_float4(sum.x + old.x, sum.y + old.y, sum.z + old.z, sum.w + old.w);
+    auto fetch = [&](int piece) {
+        if (piece < pieces) {
+            int step = piece / TILES, rows = piece % TILES * 16;
+            int64_t matrix = square + (backward ? o.frames - 1 - step : step) * stride;
+            uint32_t to = stages + piece % STAGES * shape::STAGE;
+            const __nv_bfloat16 *from = reinterpret_cast<const __nv_bfloat16 *>(o.transition + matrix) + rows * D;
+#pragma unroll 1 /* or every turn's addresses are kept in registers */
+            for (int i = (int)threadIdx.x; i < 2 * 16 * D / 8; i += 32 * WARPS) {
+                int plane = i / (16 * D / 8), at = i % (16 * D / 8) * 8;
+                copy_async(to + plane * shape::PLANE + (at / D * ROW + at % D) * 2, from + plane * D * D + at, true);
             }
-            *cell = sum;
+#pragma unroll 1
+            for (int i = (int)threadIdx.x; i < 16 * shape::COLUMNS / 4; i += 32 * WARPS) {
+                int row = i / (shape::COLUMNS / 4), at = i % (shape::COLUMNS / 4) * 4;
+                bool inside = first_column + at < D;
+                copy_async(to + 2 * shape::PLANE + (row * shape::CONTENT_ROW + at) * 4,
+                           o.content + matrix + (rows + row) * D + (inside ? first_column + at : 0), inside);
+            }
         }
+        copy_commit();
     };
 
+    /* Sums of a step: element e of tile n is row 8n + 2(lane%4) + e%2 of M and column lane/4 + 8(e/2) of the warp's. */
+    float state[2 * TILES][4];
+    int row = lane % 4 * 2;
+    int64_t mine = square + row * D + column; /* element 0 of tile 0 */
+    auto offset = [](int n, int e) { return (8 * n + e % 2) * D + e / 2 * 8; };
+    bool starts = !backward && owner && o.state != nullptr;
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        float4 start = make_float4(0, 0, 0, 0);
-        if (!backward && owner && carried != nullptr)
-            start = *reinterpret_cast<float4 *>(carried + (row + ROWS * i) * D);
-        state[(row + ROWS * i) * groups + group] = start;
-    }
-    fetch(0, 0);
-    wait_for_copies();
-    __syncthreads();
+    for (int n = 0; n < 2 * TILES; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) state[n][e] = starts ? o.state[mine + offset(n, e)] : 0.0f;
+
+    /* This lane's row of the matrices that it addresses: rows are rows of T, columns its columns. */
+    int right_at = ((lane / 16 * 8 + lane % 8) * ROW + lane / 8 % 2 * 8) * 2;
+#pragma unroll
+    for (int i = 0; i < STAGES - 1; i++) fetch(i);
     for (int step = 0; step < o.frames; step++) {
         scan_step at(step, backward, o.frames, chunks);
-        int stage = stages == 2 ? step & 1 : 0;
-        if (stages == 2 && step + 1 < o.frames) fetch(step + 1, stage ^ 1);
-        float4 add[4], sums[4];
+        uint32_t high[TILES][4], low[TILES][4];
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            sums[i] = add[i] = make_float4(0, 0, 0, 0);
-            if (owner) add[i] = *reinterpret_cast<const float4 *>(content + at.frame * stride + (row + ROWS * i) * D);
-        }
-        if (!at.fresh) {
-            const float *matrix = (STAGED ? matrices + stage * MATRIX : transition + at.frame * stride) + row * ROW;
-#pragma unroll 4
-            for (int k = 0; k < D; k += 4) {
-                float4 m[4];
+        for (int k = 0; k < TILES; k++)
 #pragma unroll
-                for (int j = 0; j < 4; j++) m[j] = state[(k + j) * groups + group];
+            for (int i = 0; i < 4; i++) {
+                const float *pair = &state[2 * k + i / 2][i % 2 * 2];
+                split(at.fresh ? 0 : pair[0], at.fresh ? 0 : pair[1], high[k][i], low[k][i]);
+            }
 #pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    float4 t = *reinterpret_cast<const float4 *>(matrix + i * ROWS * ROW + k);
-                    float w[4] = {t.x, t.y, t.z, t.w};
+        for (int tile = 0; tile < TILES; tile++) {
+            int piece = step * TILES + tile;
+            copy_wait<STAGES - 2>();
+            __syncthreads(); /* the piece is there for all, and the one before it has been read by all */
+            fetch(piece + STAGES - 1);
+            int place = piece % STAGES * shape::STAGE;
+            const float *content = reinterpret_cast<const float *>(scan_memory) + (place + 2 * shape::PLANE) / 4;
+            float sums[2][3][4] = {};
 #pragma unroll
-                    for (int j = 0; j < 4; j++) {
-                        sums[i].x += w[j] * m[j].x;
-                        sums[i].y += w[j] * m[j].y;
-                        sums[i].z += w[j] * m[j].z;
-                        sums[i].w += w[j] * m[j].w;
-                    }
+            for (int n = 0; n < 2; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    sums[n][0][e] = content[(8 * n + row + e % 2) * shape::CONTENT_ROW + warp * 16 + lane / 4 + e / 2 * 8];
+#pragma unroll
+            for (int k = 0; k < TILES; k++) {
+                uint32_t right[4], rest[4];
+                load_matrices(right, stages + place + right_at + k * 32);
+                load_matrices(rest, stages + place + shape::PLANE + right_at + k * 32);
+#pragma unroll
+                for (int n = 0; n < 2; n++) {
+                    mma(sums[n][0], high[k], right[2 * n], right[2 * n + 1]);
+                    mma(sums[n][1], low[k], right[2 * n], right[2 * n + 1]);
+                    mma(sums[n][2], high[k], rest[2 * n], rest[2 * n + 1]);
                 }
             }
+#pragma unroll
+            for (int n = 0; n < 2; n++)
+#pragma unroll
+                for (int e = 0; e < 4; e++)
+                    state[2 * tile + n][e] = sums[n][0][e] + (sums[n][1][e] + sums[n][2][e]);
         }
+        if (!owner || at.place < 0) continue;
+        float *memory = o.memory + at.place * stride + mine;
 #pragma unroll
-        for (int i = 0; i < 4; i++)
-            sums[i] =
-                make_float4(sums[i].x + add[i].x, sums[i].y + add[i].y, sums[i].z + add[i].z, sums[i].w + add[i].w);
-        __syncthreads(); /* state and, with one stage, the transition have been read */
+        for (int n = 0; n < 2 * TILES; n++)
 #pragma unroll
-        for (int i = 0; i < 4; i++) state[(row + ROWS * i) * groups + group] = sums[i];
-        if (stages == 1 && step + 1 < o.frames) fetch(step + 1, 0);
-        if (!backward) write(at, sums);
-        if (!backward && owner && o.keep_state && step + 1 == o.frames)
+            for (int e = 0; e < 4; e++) atomicAdd(memory + offset(n, e), state[n][e]);
+    }
+    if (backward || !owner || !o.keep_state) return;
 #pragma unroll
-            for (int i = 0; i < 4; i++) *reinterpret_cast<float4 *>(carried + (row + ROWS * i) * D) = sums[i];
-        wait_for_copies();
+    for (int n = 0; n < 2 * TILES; n++)
+#pragma unroll
+        for (int e = 0; e < 4; e++) o.state[mine + offset(n, e)] = state[n][e];
+}
+
+/* F32, for tests. A block owns 16 columns of one head's memory in one direction; thread (x,y) of 16x16 every 16th row
+ * of column x. */
+template <int D>
+__global__ void __launch_bounds__(256)
+    scan_plain_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
+{
+    __shared__ float state[D][16];
+    int x = (int)threadIdx.x % 16, y = (int)threadIdx.x / 16, column = (int)blockIdx.x * 16 + x;
+    bool backward = blockIdx.z == 1;
+    int64_t square = (int64_t)blockIdx.y * D * D + column, stride = (int64_t)o.heads * D * D;
+    for (int row = y; row < D; row += 16)
+        state[row][x] = !backward && o.state != nullptr ? o.state[square + row * D] : 0.0f;
+    for (int step = 0; step < o.frames; step++) {
+        scan_step at(step, backward, o.frames, chunks);
+        const float *transition = o.transition + at.frame * stride + (int64_t)blockIdx.y * D * D;
+        float sums[D / 16] = {};
         __syncthreads();
-        if (backward) write(at, sums);
+        for (int k = 0; k < D && !at.fresh; k++)
+#pragma unroll
+            for (int i = 0; i < D / 16; i++) sums[i] += transition[(y + 16 * i) * D + k] * state[k][x];
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < D / 16; i++) {
+            int64_t cell = square + (y + 16 * i) * D;
+            float sum = sums[i] + o.content[at.frame * stride + cell];
+            state[y + 16 * i][x] = sum;
+            if (at.place >= 0) atomicAdd(o.memory + at.place * stride + cell, sum);
+            if (!backward && o.keep_state && step + 1 == o.frames) o.state[cell] = sum;
+        }
     }
 }
 
-/* The same for z, one column a head. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp
+/* The same for z, one column a head, in float32. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp
  * owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this one
  * meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
 template <int D>
@@ -407,11 +438,6 @@ __global__ void __launch_bounds__(8 * D, 1)
             if (reads) matrix[i] = *reinterpret_cast<const float4 *>(from + i * D);
         }
     };
-    auto write = [&](const scan_step &at, float sum) { /* lane i has row i */
-                                                       if (lane >= 8 || at.place < 0) return;
-                                                       float *cell = memory + at.place * stride + lane;
-                                                       *cell = at.adds ? *cell + sum : sum;
-    };
 
     if (lane < 8) state[row + lane] = !backward && carried != nullptr ? carried[lane] : 0.0f;
     fetch(0);
@@ -432,11 +458,12 @@ __global__ void __launch_bounds__(8 * D, 1)
         }
         if (lane < 8) sum += content[at.frame * stride + lane];
         __syncthreads();
-        if (lane < 8) state[row + lane] = sum;
-        if (!backward) write(at, sum);
-        if (!backward && lane < 8 && o.keep_state && step + 1 == o.frames) carried[lane] = sum;
+        if (lane < 8) {
+            state[row + lane] = sum;
+            if (at.place >= 0) atomicAdd(memory + at.place * stride + lane, sum);
+            if (!backward && o.keep_state && step + 1 == o.frames) carried[lane] = sum;
+        }
         __syncthreads();
-        if (backward) write(at, sum);
     }
 }
 
@@ -515,9 +542,9 @@ template <int D> __global__ void __launch_bounds__(32 * READ_WARPS) read_kernel(
 #pragma unroll
             for (int p = 0; p < TILES; p++) {
                 uint32_t right[4];
-                load_transposed(right, memory + 16 * t * ROW + right_at + 16 * p);
-                multiply_add(sums[2 * p], left[t], right[0], right[1]);
-                multiply_add(sums[2 * p + 1], left[t], right[2], right[3]);
+                load_matrices_transposed(right, shared_place(memory + 16 * t * ROW + right_at + 16 * p));
+                mma(sums[2 * p], left[t], right[0], right[1]);
+                mma(sums[2 * p + 1], left[t], right[2], right[3]);
             }
 #pragma unroll
         for (int half = 0; half < 2; half++) {
@@ -622,19 +649,17 @@ static bool run_outer(swm_backend *b, const swm_gdn *how, const swm_gdn_work *wo
     return swm_cuda_launched(b, "gdn_scan, outer products");
 }
 
+static bool clear(swm_backend *b, swm_tensor t)
+{
+    return swm_cuda_check(b, cudaMemsetAsync(t.data, 0, swm_bytes(t), swm_cuda_device_of(b)->stream), "gdn_scan");
+}
+
 template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
 {
-    const swm_cuda_device *device = swm_cuda_device_of(b);
+    using shape = scan_shapes<D>;
+    cudaStream_t stream = swm_cuda_device_of(b)->stream;
     swm_chunk_bits bits;
-    if (!swm_mark_chunks(b, &bits, how->chunks, s.frames)) return false;
-    /* As few columns a block as keep all blocks resident at once, one a multiprocessor. */
-    int groups = 1, stages = 2;
-    while (groups < D / 4 && groups < SCAN_THREADS / (D / 2) &&
-           s.heads * ((D / 4 + groups - 1) / groups) > device->processors)
-        groups++;
-    auto bytes = [&] { return (size_t)(2 * D * (stages * (D + 4) + 4 * groups)) * sizeof(float); };
-    while (stages > 0 && bytes() > device->shared_limit) stages--;
-    auto kernel = stages > 0 ? scan_kernel<D, true> : scan_kernel<D, false>;
+    if (!swm_mark_chunks(b, &bits, how->chunks, s.frames) || !clear(b, work->memory)) return false;
     scan_operands o = {swm_elements<const float>(work->transition),
                        swm_elements<const float>(work->content),
                        swm_elements<float>(work->memory),
@@ -642,9 +667,14 @@ template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const 
                        how->keep_state && swm_present(how->state),
                        s.frames,
                        s.heads};
-    dim3 blocks((unsigned)((D / 4 + groups - 1) / groups), (unsigned)s.heads);
-    if (!allow_shared(b, (const void *)kernel, bytes())) return false;
-    kernel<<<blocks, (unsigned)(D / 2 * groups), bytes(), device->stream>>>(o, groups, stages, bits);
+    if (b->compute == SWM_F32) {
+        scan_plain_kernel<D><<<dim3(D / 16, (unsigned)s.heads, 2), 256, 0, stream>>>(o, bits);
+    } else {
+        size_t bytes = (size_t)(shape::STAGES * shape::STAGE);
+        dim3 blocks(swm_blocks(D, shape::COLUMNS), (unsigned)s.heads, 2);
+        if (!allow_shared(b, (const void *)scan_kernel<D>, bytes)) return false;
+        scan_kernel<D><<<blocks, 32 * shape::WARPS, bytes, stream>>>(o, bits);
+    }
     if (how->normalise) {
         scan_operands z = o;
         z.transition = swm_elements<const float>(work->normaliser_transition);
@@ -652,7 +682,8 @@ template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const 
         z.memory = swm_elements<float>(work->normaliser_memory);
         z.state = swm_elements<float>(how->normaliser);
         z.keep_state = how->keep_state && swm_present(how->normaliser);
-        normaliser_kernel<D><<<(unsigned)s.heads, 8 * D, 0, device->stream>>>(z, bits);
+        if (!clear(b, work->normaliser_memory)) return false;
+        normaliser_kernel<D><<<(unsigned)s.heads, 8 * D, 0, stream>>>(z, bits);
     }
     return swm_cuda_launched(b, "gdn_scan, scan");
 }

@@ -13,7 +13,7 @@ typedef struct twin {
 typedef struct harness {
     swm_backend *cpu, *gpu; /* cpu NULL while timing */
     uint64_t random;
-    const char *only; /* what the name of an op to be timed has to contain */
+    const char *only;             /* what the name of an op to be timed has to contain */
     int cases, failures, reports; /* cases and the worst distance since the last report */
     double worst;
     char where[192]; /* the case with the worst distance */
