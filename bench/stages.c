@@ -152,6 +152,7 @@ static int prepare_denoise(bench *m, swm_backend *b, swm_error *error)
                                .conditions = m->inputs.conditions,
                                .plucker = m->inputs.plucker};
     swm_dit_view_prepare(b, m->model->checkpoint.dit, &m->view, &cameras);
+    swm_dit_plucker_prepare(b, m->model->checkpoint.dit, &m->plucker);
     return prepare_caption(m, b, error);
 }
 
@@ -166,6 +167,7 @@ static swm_tensor forward_chunk(bench *m, swm_backend *b, bool keep)
         .timesteps = keep ? clean : noisy,
         .caption = &m->caption,
         .view = &m->view,
+        .plucker = &m->plucker,
         .chunks = {1, &whole},
         .state = &m->state,
         .keep = keep,
@@ -187,6 +189,7 @@ static int prepare_chunk(bench *m, swm_backend *b, swm_error *error)
                                .conditions = m->inputs.conditions,
                                .plucker = m->inputs.plucker};
     swm_dit_view_prepare(b, dit, &m->view, &cameras);
+    swm_dit_plucker_prepare(b, dit, &m->plucker);
     for (int i = 0; i < CHUNK_CONTEXT; i++) {
         swm_mark mark = swm_mark_of(b);
         forward_chunk(m, b, true);
@@ -276,6 +279,7 @@ static swm_tensor run_denoise(bench_run *p)
         .timesteps = m->inputs.timesteps,
         .caption = &m->caption,
         .view = &m->view,
+        .plucker = &m->plucker,
         .chunks = {1, &whole},
     };
     bench_start_clock(p);

@@ -62,6 +62,7 @@ typedef struct bench {
     /* What is prepared: in the arena, as long as the stage is the ready one. */
     swm_dit_caption caption;
     swm_dit_view view;
+    swm_dit_plucker plucker;
     swm_dit_state state;
     swm_refiner_text text;
     swm_refiner_window window;

@@ -13,12 +13,16 @@
 #include "io/weights.h"
 
 #include <stdio.h>
+#include <string.h>
 
 typedef struct golden_options {
     const char *device; /* "cpu" */
     swm_dtype compute;
     int threads; /* of the CPU; 0: all */
     FILE *lines; /* one a tensor; NULL: silent */
+    /* Of files with several results on one network (vae, streaming), the one of this tensor; NULL: all. For sanitizers,
+     * which take minutes for each. */
+    const char *only;
     /* {tensor: relative distance}: what is compared, and with bounds of 1.5 times that; NULL: all, by the table. */
     const cJSON *limits;
 } golden_options;
@@ -45,6 +49,12 @@ typedef int (*golden_job)(void *user, swm_backend *b, swm_error *error);
 int golden_run_planned(const golden_options *options, golden_job job, void *user, swm_trace_function trace,
                        void *trace_user, swm_error *error);
 swm_backend *golden_open_device(const golden_options *options, swm_error *error);
+
+/* Whether the options ask for the result `out`. */
+static inline bool golden_wanted(const golden_options *options, const char *out)
+{
+    return options->only == NULL || strcmp(options->only, out) == 0;
+}
 
 /* ---- for the kinds ------------------------------------------------------------------------------------------------ */
 

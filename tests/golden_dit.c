@@ -89,6 +89,17 @@ typedef struct clip_job {
     float *velocity, *rotation; /* like x; (N,D/2,2) of the last sample */
 } clip_job;
 
+/* The embedding has a golden, but no forward needs it by itself. */
+static void trace_embedding(swm_backend *b, const swm_dit *dit, const swm_dit_view *view)
+{
+    swm_mark mark = swm_mark_of(b);
+    const swm_dit_outer *w = swm_weights_use(b, &dit->outer, sizeof *w);
+    swm_affine embedder = w->plucker_embedder;
+    swm_trace(b, swm_linear(b, view->plucker, embedder.weight, embedder.bias, SWM_IDENTITY), "plucker_embedder");
+    swm_weights_done(b, &dit->outer);
+    swm_release(b, mark);
+}
+
 /* Samples one after another: a batch is nothing to the network. */
 static int run_clip(void *user, swm_backend *b, swm_error *error)
 {
@@ -109,13 +120,17 @@ static int run_clip(void *user, swm_backend *b, swm_error *error)
                                    .conditions = in->conditions + row * s.frames * 20,
                                    .plucker = in->plucker + row * cells * size->plucker_channels};
         swm_dit_view view;
+        swm_dit_plucker plucker;
         swm_dit_view_prepare(b, job->dit, &view, &cameras);
+        swm_dit_plucker_prepare(b, job->dit, &plucker);
+        trace_embedding(b, job->dit, &view);
         swm_download(b, job->rotation, view.rotation);
         swm_dit_step step = {
             .latent = SWM_UPLOAD(b, b->compute, in->x + row * count, s.channels, s.frames, s.height, s.width),
             .timesteps = job->timesteps + row * s.frames,
             .caption = &caption,
             .view = &view,
+            .plucker = &plucker,
             .chunks = job->chunks};
         swm_download(b, job->velocity + row * count, swm_dit_forward(b, job->dit, &step));
         swm_release(b, mark);
@@ -179,6 +194,7 @@ typedef struct stream_job {
     int chunks;
     swm_backend *b;
     swm_dit_caption caption;
+    swm_dit_plucker plucker_maps;
     swm_dit_state state;
 } stream_job;
 
@@ -220,6 +236,7 @@ static int stream_velocity(void *user, int64_t first, int64_t frames, const floa
                          .timesteps = timesteps,
                          .caption = &job->caption,
                          .view = &view,
+                         .plucker = &job->plucker_maps,
                          .chunks = {1, (int64_t[]){0}},
                          .state = &job->state,
                          .keep = keep};
@@ -241,6 +258,7 @@ static int run_stream(void *user, swm_backend *b, swm_error *error)
     job->chunks = 0;
     memcpy(job->latent, in->x, (size_t)swm_latent_count(s) * sizeof(float));
     swm_dit_caption_prepare(b, job->dit, &job->caption, in->tokens, in->states, in->mask);
+    swm_dit_plucker_prepare(b, job->dit, &job->plucker_maps);
     swm_dit_state_take(b, job->dit, &job->state, job->window, s.frames, job->how.chunk, s.height, s.width);
     int64_t count = swm_self_forcing_first(&job->how, s.frames);
     for (int64_t first = 0; first < s.frames; first += count, count = job->how.chunk) {
@@ -279,6 +297,7 @@ static int compare_policy(golden *g, const swm_dit *dit, swm_self_forcing how, c
     swm_json policy;
     inputs in;
     stream_job job = {.dit = dit, .in = &in, .how = how};
+    if (!golden_wanted(g->options, out)) return 0;
     if (swm_json_section(g->config, name, &policy, &g->error) != 0 ||
         swm_json_integer(policy, "num_cached_blocks", -1, SWM_MAX_CHUNKS, &job.window.chunks, &g->error) != 0 ||
         swm_json_bool_or(policy, "sink_token", false, &job.window.sink, &g->error) != 0 ||

@@ -37,6 +37,7 @@ typedef struct world {
     swm_backend *b;       /* while sampling */
     const swm_dit_caption *caption, *negative_caption;
     const swm_dit_view *view;
+    const swm_dit_plucker *maps;
 } world;
 
 static int64_t cells_of(const world *w) { return w->shape.height * w->shape.width; }
@@ -148,6 +149,7 @@ static int velocity(void *user, const float *latent, int64_t frames, const float
         .timesteps = timesteps,
         .caption = w->caption,
         .view = w->view,
+        .plucker = w->maps,
         .chunks = chunks};
     swm_download(b, out, swm_dit_forward(b, w->model.dit, &step));
     if (w->guidance != 1) {
@@ -175,16 +177,19 @@ static int denoise(void *user, swm_backend *b, swm_error *error)
     swm_mark mark = swm_mark_of(b);
     swm_dit_caption caption, negative;
     swm_dit_view view;
+    swm_dit_plucker plucker;
     swm_dit_caption_prepare(b, w->model.dit, &caption, w->prompt.tokens, w->prompt.states, w->prompt.mask);
     if (w->guidance != 1)
         swm_dit_caption_prepare(b, w->model.dit, &negative, w->negative.tokens, w->negative.states, w->negative.mask);
     swm_dit_cameras cameras = {
         .frames = s.frames, .height = s.height, .width = s.width, .conditions = w->conditions, .plucker = w->plucker};
     swm_dit_view_prepare(b, w->model.dit, &view, &cameras);
+    swm_dit_plucker_prepare(b, w->model.dit, &plucker);
     w->b = b;
     w->caption = &caption;
     w->negative_caption = &negative;
     w->view = &view;
+    w->maps = &plucker;
     swm_sampling how = {.sampler = SWM_FLOW_EULER_LTX,
                         .steps = (int)w->steps,
                         .shift = w->shift,

@@ -97,10 +97,13 @@ static void forward(swm_backend *b, const fixture *f, const swm_dit_caption *cap
                                .plucker = plucker};
     swm_dit_view view;
     swm_dit_view_prepare(b, f->dit, &view, &cameras);
+    swm_dit_plucker plucker_maps;
+    swm_dit_plucker_prepare(b, f->dit, &plucker_maps);
     swm_dit_step step = {.latent = SWM_UPLOAD(b, b->compute, x, LATENT, count, HEIGHT, WIDTH),
                          .timesteps = f->timesteps + first,
                          .caption = caption,
                          .view = &view,
+                         .plucker = &plucker_maps,
                          .chunks = chunks,
                          .state = state,
                          .keep = state != NULL};
@@ -425,9 +428,14 @@ static void test_release(void **state)
     swm_dit_caption_prepare(plan, dit, &caption, 300, NULL, NULL);
     swm_dit_view view;
     swm_dit_view_prepare(plan, dit, &view, &(swm_dit_cameras){.frames = 41, .height = 22, .width = 40});
+    swm_dit_plucker plucker;
+    swm_dit_plucker_prepare(plan, dit, &plucker);
     double before = plan->work.flops;
-    swm_dit_step step = {
-        .latent = SWM_TAKE(plan, SWM_BF16, 128, 41, 22, 40), .caption = &caption, .view = &view, .chunks = WHOLE};
+    swm_dit_step step = {.latent = SWM_TAKE(plan, SWM_BF16, 128, 41, 22, 40),
+                         .caption = &caption,
+                         .view = &view,
+                         .plucker = &plucker,
+                         .chunks = WHOLE};
     swm_tensor v = swm_dit_forward(plan, dit, &step);
     assert_true(v.rank == 4 && v.shape[0] == 128 && v.shape[1] == 41 && v.data == NULL);
     assert_true(plan->work.flops - before >
@@ -464,7 +472,7 @@ static void test_traces(void **state)
     float velocity[LATENT * 4 * CELLS];
     run_clip(b, f, &how, velocity);
     assert_int_equal(count[1], 4 * 4);
-    assert_int_equal(count[0], 4 * 4 + 7);
+    assert_int_equal(count[0], 4 * 4 + 6);
     swm_backend_close(b);
 }
 

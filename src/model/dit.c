@@ -253,7 +253,7 @@ static void block(swm_backend *b, const swm_dit *dit, int64_t index, const swm_d
     swm_tensor o = self_attention(b, dit, w, step, memory, swm_dit_is_softmax(&dit->size, index), a);
     swm_trace(b, o, "blocks.%lld.attn", (long long)index);
     swm_gated_add(b, x, o, modulation, GATE_ATTENTION);
-    swm_linear_add(b, x, step->view->plucker, w->plucker.weight, w->plucker.bias);
+    swm_linear_add(b, x, step->view->plucker, step->plucker->weight[index], step->plucker->bias[index]);
     swm_release(b, part);
 
     o = cross_attention(b, dit, w, step->caption, index, x); /* reads x as it is: no norm, no modulation, no gate */

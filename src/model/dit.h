@@ -86,7 +86,7 @@ typedef struct swm_dit_view {
     int64_t frames, height, width;
     swm_tensor rotation, camera_rotation; /* F32 (N,D/2,2), (N,D/4,2) */
     swm_tensor rays, rays_inverse;        /* F32 (N,16) */
-    swm_tensor plucker;                   /* (N,C), embedded */
+    swm_tensor plucker;                   /* (N,48) */
 } swm_dit_view;
 typedef struct swm_dit_cameras {
     int64_t frames, height, width;
@@ -95,6 +95,13 @@ typedef struct swm_dit_cameras {
     const float *plucker;    /* (48,T,h,w) */
 } swm_dit_cameras;           /* host memory; pointers may be NULL under plan */
 void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view, const swm_dit_cameras *cameras);
+
+/* plucker_embedder and then a block's plucker_proj are two affine maps in a row. Here they are one, for every block: what
+ * the block adds to a token, from its 48 Plucker numbers. The same for all clips. */
+typedef struct swm_dit_plucker {
+    swm_tensor weight[SWM_DIT_MAX_DEPTH], bias[SWM_DIT_MAX_DEPTH]; /* (C,48), (C) */
+} swm_dit_plucker;
+void swm_dit_plucker_prepare(swm_backend *b, const swm_dit *dit, swm_dit_plucker *plucker);
 
 /* ---- streaming state ---------------------------------------------------------------------------------------------- */
 
@@ -136,6 +143,7 @@ typedef struct swm_dit_step {
     const float *timesteps; /* (T) in 0..1000, truncated to whole numbers inside; host memory, may be NULL under plan */
     const swm_dit_caption *caption;
     const swm_dit_view *view;
+    const swm_dit_plucker *plucker;
     swm_chunks chunks;    /* {1,{0}}: one span that looks both ways */
     swm_dit_state *state; /* NULL: nothing came before */
     bool keep;            /* write this span into the state */

@@ -4,6 +4,7 @@
 #include "model/dit.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- what a span sees --------------------------------------------------------------------------------------------- */
 
@@ -68,15 +69,50 @@ void swm_dit_view_prepare(swm_backend *b, const swm_dit *dit, swm_dit_view *view
     rays.inverse = true;
     view->rays_inverse = swm_upload_computed(b, SWM_F32, fill_rays, &rays, 2, (int64_t[]){tokens, 16});
 
-    view->plucker = SWM_TAKE(b, b->compute, tokens, dit->size.channels);
+    int64_t numbers = dit->size.plucker_channels;
+    view->plucker = SWM_TAKE(b, b->compute, tokens, numbers);
     swm_mark mark = swm_mark_of(b);
-    const swm_dit_outer *w = swm_weights_use(b, &dit->outer, sizeof *w);
-    swm_tensor p = SWM_UPLOAD(b, b->compute, cameras->plucker, dit->size.plucker_channels, cameras->frames,
-                              cameras->height, cameras->width);                   /* (48,T,h,w) */
-    p = SWM_RESHAPE(swm_channels_last(b, p), tokens, dit->size.plucker_channels); /* (N,48) */
-    swm_linear_to(b, view->plucker, p, w->plucker_embedder.weight, w->plucker_embedder.bias, SWM_IDENTITY); /* (N,C) */
-    swm_trace(b, view->plucker, "plucker_embedder");
+    swm_tensor p = SWM_UPLOAD(b, b->compute, cameras->plucker, numbers, cameras->frames, cameras->height,
+                              cameras->width);                                         /* (48,T,h,w) */
+    swm_copy(b, view->plucker, SWM_RESHAPE(swm_channels_last(b, p), tokens, numbers)); /* (N,48) */
+    swm_release(b, mark);
+}
+
+/* Unit vectors, and zero as the last. */
+static void fill_basis(const void *user, float *values)
+{
+    int64_t numbers = *(const int64_t *)user;
+    memset(values, 0, (size_t)((numbers + 1) * numbers) * sizeof *values);
+    for (int64_t i = 0; i < numbers; i++) values[i * numbers + i] = 1;
+}
+
+/* W2 (W1 x + b1) + b2: the columns of W2 W1 are what becomes of unit vectors without the offsets. */
+void swm_dit_plucker_prepare(swm_backend *b, const swm_dit *dit, swm_dit_plucker *plucker)
+{
+    int64_t channels = dit->size.channels, numbers = dit->size.plucker_channels;
+    for (int64_t i = 0; i < dit->size.depth; i++) {
+        plucker->weight[i] = SWM_TAKE(b, b->compute, channels, numbers);
+        plucker->bias[i] = SWM_TAKE(b, b->compute, 1, channels);
+    }
+    swm_mark mark = swm_mark_of(b);
+    swm_tensor basis =
+        swm_upload_computed(b, b->compute, fill_basis, &numbers, 2, (int64_t[]){numbers + 1, numbers}); /* (49,48) */
+    const swm_dit_outer *outer = swm_weights_use(b, &dit->outer, sizeof *outer);
+    swm_affine first = outer->plucker_embedder;
+    swm_tensor units =
+        swm_linear(b, swm_rows(basis, 0, numbers), first.weight, (swm_tensor){0}, SWM_IDENTITY);          /* (48,C) */
+    swm_tensor zero = swm_linear(b, swm_rows(basis, numbers, 1), first.weight, first.bias, SWM_IDENTITY); /* (1,C) */
     swm_weights_done(b, &dit->outer);
+    for (int64_t i = 0; i < dit->size.depth; i++) {
+        swm_mark block = swm_mark_of(b);
+        const swm_dit_block *w = swm_weights_use(b, &dit->blocks[i], sizeof *w);
+        swm_tensor columns = swm_linear(b, units, w->plucker.weight, (swm_tensor){0}, SWM_IDENTITY); /* (48,C) */
+        swm_copy(b, plucker->weight[i], swm_channels_last(b, columns));                              /* (C,48) */
+        swm_linear_to(b, plucker->bias[i], zero, w->plucker.weight, w->plucker.bias, SWM_IDENTITY);  /* (1,C) */
+        plucker->bias[i] = SWM_RESHAPE(plucker->bias[i], channels);
+        swm_weights_done(b, &dit->blocks[i]);
+        swm_release(b, block);
+    }
     swm_release(b, mark);
 }
 

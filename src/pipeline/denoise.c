@@ -13,6 +13,7 @@ typedef struct denoiser {
     int64_t steps; /* done */
     swm_dit_caption conditional, negative;
     swm_dit_view view;
+    swm_dit_plucker plucker;
     swm_work one_half; /* the backend's count when the view and one caption were ready */
 } denoiser;
 
@@ -29,6 +30,7 @@ static void prepare_denoiser(denoiser *d)
         .plucker = job->plucker,
     };
     swm_dit_view_prepare(d->b, dit, &d->view, &cameras);
+    swm_dit_plucker_prepare(d->b, dit, &d->plucker);
     swm_dit_caption_prepare(d->b, dit, &d->conditional, tokens, job->conditional.states, job->conditional.mask);
     d->one_half = d->b->work;
     if (d->guided) swm_dit_caption_prepare(d->b, dit, &d->negative, tokens, job->negative.states, job->negative.mask);
@@ -61,6 +63,7 @@ static void run_model(denoiser *d, const swm_dit_caption *caption, const float *
         .timesteps = timesteps,
         .caption = caption,
         .view = &view,
+        .plucker = &d->plucker,
         .chunks = chunks,
     };
     swm_download(d->b, velocity, swm_dit_forward(d->b, job->checkpoint->dit, &step));
