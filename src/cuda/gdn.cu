@@ -286,23 +286,29 @@ __global__ void __launch_bounds__(32 * scan_shapes<D>::WARPS)
     int64_t square = (int64_t)head * D * D, stride = (int64_t)o.heads * D * D; /* from frame to frame */
     int pieces = o.frames * TILES;
 
+    /* What this thread copies of every piece: every WARPS-th 16 bytes of one of the 2 x 16 rows of the transition, and
+     * every 2 WARPS-th of one of the 16 rows of the content. */
+    int plane = (int)threadIdx.x / WARPS / 16, plane_row = (int)threadIdx.x / WARPS % 16,
+        share = (int)threadIdx.x % WARPS;
+    int content_row = (int)threadIdx.x / (2 * WARPS), content_share = (int)threadIdx.x % (2 * WARPS);
+    const __nv_bfloat16 *transition =
+        reinterpret_cast<const __nv_bfloat16 *>(o.transition + square) + plane * D * D + plane_row * D + share * 8;
+    const float *content = o.content + square + content_row * D;
+    uint32_t transition_to = stages + plane * shape::PLANE + (plane_row * ROW + share * 8) * 2;
+    uint32_t content_to = stages + 2 * shape::PLANE + (content_row * shape::CONTENT_ROW + content_share * 4) * 4;
     auto fetch = [&](int piece) {
         if (piece < pieces) {
-            int step = piece / TILES, rows = piece % TILES * 16;
-            int64_t matrix = square + (backward ? o.frames - 1 - step : step) * stride;
-            uint32_t to = stages + piece % STAGES * shape::STAGE;
-            const __nv_bfloat16 *from = reinterpret_cast<const __nv_bfloat16 *>(o.transition + matrix) + rows * D;
-#pragma unroll 1 /* or every turn's addresses are kept in registers */
-            for (int i = (int)threadIdx.x; i < 2 * 16 * D / 8; i += 32 * WARPS) {
-                int plane = i / (16 * D / 8), at = i % (16 * D / 8) * 8;
-                copy_async(to + plane * shape::PLANE + (at / D * ROW + at % D) * 2, from + plane * D * D + at, true);
-            }
-#pragma unroll 1
-            for (int i = (int)threadIdx.x; i < 16 * shape::COLUMNS / 4; i += 32 * WARPS) {
-                int row = i / (shape::COLUMNS / 4), at = i % (shape::COLUMNS / 4) * 4;
-                bool inside = first_column + at < D;
-                copy_async(to + 2 * shape::PLANE + (row * shape::CONTENT_ROW + at) * 4,
-                           o.content + matrix + (rows + row) * D + (inside ? first_column + at : 0), inside);
+            int step = piece / TILES, to = piece % STAGES * shape::STAGE;
+            int64_t from = (backward ? o.frames - 1 - step : step) * stride + piece % TILES * 16 * D;
+            const __nv_bfloat16 *rows = transition + (from * 2 - piece % TILES * 16 * D);
+#pragma unroll
+            for (int i = 0; i < (D / 8 + WARPS - 1) / WARPS; i++)
+                if (share + i * WARPS < D / 8)
+                    copy_async(transition_to + to + i * WARPS * 16, rows + i * WARPS * 8, true);
+#pragma unroll
+            for (int i = 0; i < 2; i++) {
+                int at = first_column + (content_share + i * 2 * WARPS) * 4;
+                copy_async(content_to + to + i * 2 * WARPS * 16, content + from + (at < D ? at : 0), at < D);
             }
         }
         copy_commit();
@@ -340,13 +346,14 @@ __global__ void __launch_bounds__(32 * scan_shapes<D>::WARPS)
             __syncthreads(); /* the piece is there for all, and the one before it has been read by all */
             fetch(piece + STAGES - 1);
             int place = piece % STAGES * shape::STAGE;
-            const float *content = reinterpret_cast<const float *>(scan_memory) + (place + 2 * shape::PLANE) / 4;
+            const float *added = reinterpret_cast<const float *>(scan_memory) + (place + 2 * shape::PLANE) / 4;
             float sums[2][3][4] = {};
 #pragma unroll
             for (int n = 0; n < 2; n++)
 #pragma unroll
                 for (int e = 0; e < 4; e++)
-                    sums[n][0][e] = content[(8 * n + row + e % 2) * shape::CONTENT_ROW + warp * 16 + lane / 4 + e / 2 * 8];
+                    sums[n][0][e] =
+                        added[(8 * n + row + e % 2) * shape::CONTENT_ROW + warp * 16 + lane / 4 + e / 2 * 8];
 #pragma unroll
             for (int k = 0; k < TILES; k++) {
                 uint32_t right[4], rest[4];
@@ -362,8 +369,7 @@ __global__ void __launch_bounds__(32 * scan_shapes<D>::WARPS)
 #pragma unroll
             for (int n = 0; n < 2; n++)
 #pragma unroll
-                for (int e = 0; e < 4; e++)
-                    state[2 * tile + n][e] = sums[n][0][e] + (sums[n][1][e] + sums[n][2][e]);
+                for (int e = 0; e < 4; e++) state[2 * tile + n][e] = sums[n][0][e] + (sums[n][1][e] + sums[n][2][e]);
         }
         if (!owner || at.place < 0) continue;
         float *memory = o.memory + at.place * stride + mine;
