@@ -167,6 +167,17 @@ void harness_check(harness *h, twin result, const char *format, ...)
     free(got);
 }
 
+void harness_check_repeated(harness *h, swm_tensor first, swm_tensor second, const char *op)
+{
+    float *a = floats_of(h, h->gpu, first), *b = floats_of(h, h->gpu, second);
+    if (memcmp(a, b, (size_t)swm_count(first) * sizeof *a) != 0) {
+        h->worst = INFINITY;
+        snprintf(h->where, sizeof h->where, "%s run twice: other bits", op);
+    }
+    free(a);
+    free(b);
+}
+
 void harness_report(harness *h, const char *op, double f32, double bf16)
 {
     double bound = h->gpu->compute == SWM_BF16 ? bf16 : f32;

@@ -38,6 +38,8 @@ twin harness_weight(harness *h, float scale, int rank, const int64_t *shape);
 
 /* Compare a result: relative Euclidean distance; NaN is infinitely far. */
 void harness_check(harness *h, twin result, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* Two runs of an op must leave the same bits; else they are infinitely far from each other. */
+void harness_check_repeated(harness *h, swm_tensor first, swm_tensor second, const char *op);
 /* One line about an op, the verdict against the bound of the GPU's type; forgets what has been compared. */
 void harness_report(harness *h, const char *op, double f32, double bf16);
 

@@ -286,6 +286,7 @@ static void test_gdn_scan(harness *h)
         harness_check(h, y, "%lld frames of %lld, %lldx%lld%s%s%s, %d chunks", (long long)frames, (long long)tokens,
                       (long long)heads, (long long)size, normalise ? ", z" : "", rotates ? ", turned" : "",
                       carries ? ", carried" : "", chunks.count);
+        if (!carries) harness_check_repeated(h, y.gpu, swm_gdn_scan(h->gpu, &how[1]), "gdn_scan");
         harness_check(h, state, "state after %lld frames, %lldx%lld", (long long)frames, (long long)heads,
                       (long long)size);
         harness_check(h, z, "normaliser after %lld frames, %lldx%lld", (long long)frames, (long long)heads,
