@@ -90,15 +90,6 @@ __device__ __forceinline__ float exp2_fast(float x)
     return y;
 }
 
-template <int stages> struct ring_place {
-    int stage = 0;
-    uint32_t phase = 0;
-    __device__ __forceinline__ void next()
-    {
-        if (++stage == stages) stage = 0, phase ^= 1;
-    }
-};
-
 /* Where a warpgroup is in the rings of keys and values. */
 template <int stages> struct ring_places {
     ring_place<stages> key, value;

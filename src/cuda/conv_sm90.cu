@@ -62,15 +62,6 @@ struct hopper_conv {
 
 #if defined(SWM_HOPPER)
 
-template <int count> struct ring_place {
-    int stage = 0;
-    uint32_t phase = 0;
-    __device__ __forceinline__ void next()
-    {
-        if (++stage == count) stage = 0, phase ^= 1;
-    }
-};
-
 struct shared_places {
     uint32_t patch, weight, patch_full, patch_empty, weight_full, weight_empty;
 };

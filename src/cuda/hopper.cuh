@@ -50,6 +50,16 @@ __device__ __forceinline__ void barrier_wait(uint32_t barrier, uint32_t parity)
                  : "memory");
 }
 
+/* A place in a ring of `count` buffers with a barrier each, and the parity of the present round. */
+template <int count> struct ring_place {
+    int stage = 0;
+    uint32_t phase = 0;
+    __device__ __forceinline__ void next()
+    {
+        if (++stage == count) stage = 0, phase ^= 1;
+    }
+};
+
 /* Named barriers: `threads` in all, those that wait and those that only arrive. */
 __device__ __forceinline__ void named_wait(int id, int threads)
 {
