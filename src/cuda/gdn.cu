@@ -264,8 +264,8 @@ struct scan_step {
  *
  * Tiling: a block owns four such warps; the transition comes 16 rows at a time, with the rows of A that they lead to,
  * through a ring of asynchronous copies. Both directions add to the memory, which starts at zero: at most two values
- * meet at a place, so their order does not show. Bound by the latency of a step, 294 products a warp: 80 blocks, 1.4 us
- * a frame at the release's size. */
+ * meet at a place, so their order does not show. Bound by the latency of a step: 294 products a warp at the release's
+ * size, where there are 80 blocks. */
 template <int D> struct scan_shapes {
     static constexpr int TILES = D / 16, WARPS = TILES < 4 ? TILES : 4, COLUMNS = 16 * WARPS, STAGES = 6;
     static constexpr int ROW = D + 8, CONTENT_ROW = COLUMNS + 4; /* padded: rows of an access meet different banks */
