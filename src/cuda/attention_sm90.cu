@@ -61,9 +61,6 @@ enum { PIECE_OVERHEAD = 2 };
 /* Named barriers. The turn of computing warpgroup g is TURN + g. */
 enum { TURN = 1, VERDICT = 7 };
 
-/* Weights of a row may add up to so much: sums of values below 2^31 stay finite. */
-static constexpr float MOST_WEIGHT = 0x1p96f;
-
 struct hopper_attention {
     __nv_bfloat16 *y;
     int queries, keys, row;             /* row: elements from one query to the next; keys: without the prefix */
@@ -371,6 +368,9 @@ __device__ __forceinline__ void walk(float (&o)[head / 2], softmax_rows &rows, c
     release_tile(at.v_empty + 8 * places.value.stage, lane);
     places.value.next();
 }
+
+/* Weights of a row may add up to so much: sums of values below 2^31 stay finite. */
+static constexpr float MOST_WEIGHT = 0x1p96f;
 
 /* The whole block agrees on whether to walk again: the copier must know, too. */
 template <int head> __device__ __forceinline__ bool any_overflow(bool mine)
