@@ -33,8 +33,8 @@
 
 static constexpr float LOG2_E = 1.4426950408889634f;
 
-/* How blocks are cut for a size of heads. More queries a block mean fewer bytes from L2: three warpgroups share a tile of
- * keys where a thread's sums, scores and weights leave room in its registers. */
+/* How blocks are cut for a size of heads. More queries a block mean fewer bytes from L2: three warpgroups share a tile
+ * of keys where a thread's sums, scores and weights leave room in its registers. */
 template <int head> struct tiling;
 template <> struct tiling<112> {
     static constexpr int groups = 3, keys = 96, stages = 3, registers = 160, copier_registers = 32;

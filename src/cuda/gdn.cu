@@ -39,16 +39,14 @@ template <int W> __device__ inline void turn(float *x, const float *angles)
     }
 }
 
-/* ---- splitting ---------------------------------------------------------------------------------------------------- */
-
-/* A (D,D) matrix of floats as two of bf16, one behind the other in the same memory: rounded values, and what is missing
- * from them, rounded. */
+/* Two floats as two pairs of bf16: rounded, and what is missing then, rounded. */
 __device__ inline void split(float x, float y, uint32_t &high, uint32_t &low)
 {
     high = swm_pair(x, y);
     low = swm_pair(x - swm_low(high), y - swm_high(high));
 }
-/* Elements `at` (even) and at + 1 of it. */
+/* Elements `at` (even) and at + 1 of a split (D,D) matrix, whose second half lies behind the first, in the memory that the
+ * floats would take. */
 template <int D> __device__ inline void write_split(uint32_t *matrix, int at, float x, float y)
 {
     split(x, y, matrix[at / 2], matrix[(D * D + at) / 2]);
@@ -260,7 +258,8 @@ struct scan_step {
 
 /* BF16. With M^T as the left operand and T^T as the right one, a warp owns 16 columns of M through all frames of a
  * direction and shares nothing with others but the transitions: its sums of a step, M^T + A^T, are laid out as the left
- * operand of the next one is, so the state never leaves its registers. T M is T_high M_high + T_high M_low + T_low M_high.
+ * operand of the next one is, so the state never leaves its registers. Both are split: T M is T_high M_high + T_high
+ * M_low + T_low M_high.
  *
  * Tiling: a block owns four such warps; the transition comes 16 rows at a time, with the rows of A that they lead to,
  * through a ring of asynchronous copies. Both directions add to the memory, which starts at zero: at most two values
@@ -417,9 +416,9 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-/* The same for z, one column a head, in float32. Tiling: a block owns a head; D/8 warps go forward and as many backward; a warp
- * owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this one
- * meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
+/* The same for z, one column a head, in float32. Tiling: a block owns a head; D/8 warps go forward and as many backward;
+ * a warp owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this
+ * one meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
 template <int D>
 __global__ void __launch_bounds__(8 * D, 1)
     normaliser_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
