@@ -1,19 +1,19 @@
 /* Softmax attention on Hopper: no causal mask, no soft cap, heads of 112 or 128, bf16, with or without keys before the
  * keys. attention.cu decides who is called and owns everything else.
  *
- * A block owns 64 queries a computing warpgroup, of one head, and walks over its keys in tiles. Warpgroup 0 only copies:
- * queries once, keys and values through rings of tiles, by the copy engine. The others compute: scores by wgmma from
- * shared memory, softmax in registers, the weights rounded to bf16 in registers as the A operand of the second product.
- * Within a warpgroup the scores of tile j+1 are under way while tile j's values are gathered; between them, named
- * barriers let one use the tensor cores while the others compute exponentials.
+ * A block owns 64 queries a computing warpgroup, of one head, and walks over its keys in tiles. Warpgroup 0 only
+ * copies: queries once, keys and values through rings of tiles, by the copy engine. The others compute: scores by
+ * wgmma from shared memory, softmax in registers, the weights rounded to bf16 in registers as the A operand of the
+ * second product. Within a warpgroup the scores of tile j+1 are under way while tile j's values are gathered; between
+ * them, named barriers let one use the tensor cores while the others compute exponentials.
  *
  * Heads of 112 are not padded in the arithmetic: scores take 7 steps of 16, values a product 112 wide. In shared memory
  * a head is two panels of 64 columns; the copy engine fills columns 112..127 with zeros.
  *
- * Any shift of a row's exponents gives the same softmax, so a row keeps the maximum of its first tile: later weights may
- * exceed 1, which costs no precision, since float32 and bf16 have the same exponents. No maxima are looked for, no sums
- * rescaled. Only if a row's weights come near the end of the range, 66 nats above that tile, its block walks over its
- * keys a second time, carefully, with the running maximum.
+ * Any shift of a row's exponents gives the same softmax, so a row keeps the maximum of its first tile: later weights
+ * may exceed 1, which costs no precision, since float32 and bf16 have the same exponents. No maxima are looked for, no
+ * sums rescaled. Only if a row's weights come near the end of the range, 66 nats above that tile, its block walks over
+ * its keys a second time, carefully, with the running maximum.
  *
  * A block walks from the last tile to the first, so that the tile that the keys do not fill is the one before the loop.
  * The prefix is tiles of its own, with tensor maps of its own, in front of the others. Where its rows do not fill its

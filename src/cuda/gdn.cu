@@ -45,8 +45,8 @@ __device__ inline void split(float x, float y, uint32_t &high, uint32_t &low)
     high = swm_pair(x, y);
     low = swm_pair(x - swm_low(high), y - swm_high(high));
 }
-/* Elements `at` (even) and at + 1 of a split (D,D) matrix, whose second half lies behind the first, in the memory that the
- * floats would take. */
+/* Elements `at` (even) and at + 1 of a split (D,D) matrix, whose second half lies behind the first, in the memory that
+ * the floats would take. */
 template <int D> __device__ inline void write_split(uint32_t *matrix, int at, float x, float y)
 {
     split(x, y, matrix[at / 2], matrix[(D * D + at) / 2]);
@@ -416,9 +416,10 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-/* The same for z, one column a head, in float32. Tiling: a block owns a head; D/8 warps go forward and as many backward;
- * a warp owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the sums of this
- * one meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the release's size. */
+/* The same for z, one column a head, in float32. Tiling: a block owns a head; D/8 warps go forward and as many
+ * backward; a warp owns 8 rows, a lane 4 columns of them; the next transition is on its way into registers while the
+ * sums of this one meet. Bound by what a multiprocessor can fetch, 100 KB a step over 20 blocks: 0.13 ms at the
+ * release's size. */
 template <int D>
 __global__ void __launch_bounds__(8 * D, 1)
     normaliser_kernel(const scan_operands o, const __grid_constant__ swm_chunk_bits chunks)
