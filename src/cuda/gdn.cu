@@ -655,17 +655,14 @@ static bool run_outer(swm_backend *b, const swm_gdn *how, const swm_gdn_work *wo
     return swm_cuda_launched(b, "gdn_scan, outer products");
 }
 
-static bool clear(swm_backend *b, swm_tensor t)
-{
-    return swm_cuda_check(b, cudaMemsetAsync(t.data, 0, swm_bytes(t), swm_cuda_device_of(b)->stream), "gdn_scan");
-}
-
 template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const swm_gdn_work *work, const scan_shape &s)
 {
     using shape = scan_shapes<D>;
     cudaStream_t stream = swm_cuda_device_of(b)->stream;
     swm_chunk_bits bits;
-    if (!swm_mark_chunks(b, &bits, how->chunks, s.frames) || !clear(b, work->memory)) return false;
+    b->kernels->zero(b, work->memory);
+    if (how->normalise) b->kernels->zero(b, work->normaliser_memory);
+    if (swm_failed(&b->error) || !swm_mark_chunks(b, &bits, how->chunks, s.frames)) return false;
     scan_operands o = {swm_elements<const float>(work->transition),
                        swm_elements<const float>(work->content),
                        swm_elements<float>(work->memory),
@@ -688,7 +685,6 @@ template <int D> static bool run_scan(swm_backend *b, const swm_gdn *how, const 
         z.memory = swm_elements<float>(work->normaliser_memory);
         z.state = swm_elements<float>(how->normaliser);
         z.keep_state = how->keep_state && swm_present(how->normaliser);
-        if (!clear(b, work->normaliser_memory)) return false;
         normaliser_kernel<D><<<(unsigned)s.heads, 8 * D, 0, stream>>>(z, bits);
     }
     return swm_cuda_launched(b, "gdn_scan, scan");
